@@ -1,1 +1,24 @@
-//! x
+//! Network-namespace topologies as code, and the real processes that run in them.
+//!
+//! A [`Run`] owns everything a test or the demo makes: namespaces, processes, logs. Dropping it, a panic,
+//! SIGINT and SIGTERM all take the whole of it down; what a SIGKILL left behind the next run removes.
+//! [`Topology`] lays out the networks of Verona Edge: center, internet, edge with WAN and LAN, clients.
+//! What the parts say to each other is not known here; see the demo and `tests/` for that.
+
+mod error;
+mod impairment;
+pub mod machine;
+mod namespace;
+mod process;
+mod run;
+mod signals;
+mod topology;
+pub mod wait;
+pub mod workspace;
+
+pub use error::{Error, Result};
+pub use impairment::Impairment;
+pub use namespace::Namespace;
+pub use process::Process;
+pub use run::{Run, alone, clean};
+pub use topology::{ClientPlan, ClientSite, Plan, Topology, address};

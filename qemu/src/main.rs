@@ -1,1 +1,45 @@
-fn main(){}
+//! `cargo lab`: the demo, the tests, and the removal of what was kept or left behind.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+mod suite;
+
+/// Network-namespace lab of Verona Edge.
+#[derive(Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test: unit, property, simulation, documentation, and the processes in namespaces.
+    Test(suite::Arguments),
+    /// Remove what a demo kept or a killed run left: processes, namespaces, files.
+    Clean,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Test(arguments) => suite::run(&arguments),
+        Command::Clean => clean().map_err(Into::into),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn clean() -> lab::Result<ExitCode> {
+    let removed = lab::clean()?;
+    match removed.as_slice() {
+        [] => println!("nothing to clean"),
+        ids => println!("removed {}", ids.join(" ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,101 @@
+//! What the demo and the tests want of the machine: root, TUN devices, some Debian packages.
+//!
+//! Missing packages are installed; everything else is only said plainly, before any work is done.
+
+use crate::{Error, Result};
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+/// Programs and the Debian 12 packages they come from.
+const NEEDED: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("wg", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
+    ("openssl", "openssl"),
+    ("curl", "curl"),
+    ("ping", "iputils-ping"),
+    ("cc", "build-essential"),
+];
+
+/// Checks for root and for TUN devices.
+///
+/// # Errors
+///
+/// One of them is missing; the message says what to do.
+pub fn require_privileges() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::Environment(
+            "network namespaces, TUN devices and nftables need root: run this as root, for example in a \
+             virtual machine, or by `sudo -E env PATH=\"$PATH\" cargo lab …`"
+                .to_owned(),
+        ));
+    }
+    std::fs::File::options().read(true).write(true).open("/dev/net/tun").map(drop).map_err(|e| {
+        Error::Environment(format!(
+            "cannot open /dev/net/tun ({e}): load the module by `modprobe tun`, or in a container pass \
+             --device /dev/net/tun --cap-add NET_ADMIN --cap-add SYS_ADMIN"
+        ))
+    })
+}
+
+/// Installs the Debian packages that are missing, saying which; with `install` false it only says so and fails.
+///
+/// # Errors
+///
+/// Something is missing and must not or cannot be installed.
+pub fn ensure_packages(install: bool) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !install {
+        return Err(Error::Environment(format!(
+            "missing Debian packages: {list}; install them with `apt-get install {list}`, or leave out --no-install"
+        )));
+    }
+    if find("apt-get").is_none() {
+        return Err(Error::Environment(format!(
+            "missing programs of the Debian packages: {list}; there is no apt-get here, install them by hand"
+        )));
+    }
+    eprintln!("lab: installing Debian packages: {list}");
+    apt_get(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt_get(&arguments)
+}
+
+/// The packages whose programs are not on the path.
+fn missing() -> Vec<&'static str> {
+    NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect()
+}
+
+/// Where `program` is; root's directories count even if the path leaves them out.
+fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(Into::into))
+        .map(|directory| directory.join(program))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok() && path.is_file()
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(arguments)
+        // Its chatter belongs to the progress, not to the figures on standard output.
+        .stdout(std::io::stderr())
+        .status()
+        .map_err(Error::io("run apt-get"))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Environment(format!("`apt-get {}` failed ({status})", arguments.join(" "))))
+}

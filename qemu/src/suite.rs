@@ -1,0 +1,194 @@
+//! `cargo lab test`: every test of the workspace, with an honest exit code.
+//!
+//! Three calls of the runner: the simulation (its mock clock must not be compiled into the daemons), the
+//! examples in the documentation, and everything else. cargo-nextest runs them if it is installed, plain
+//! cargo otherwise. The runners' closing lines are repeated at the very end.
+
+use anyhow::{Context, bail};
+use lab::{machine, workspace};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+/// What `cargo lab test` takes.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Refuse, with a list, if Debian packages are missing.
+    #[arg(long)]
+    no_install: bool,
+    /// Run only tests whose names contain one of these.
+    filter: Vec<String>,
+}
+
+/// One call of a runner.
+struct Stage {
+    title: &'static str,
+    arguments: Vec<String>,
+    runner: Runner,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Runner {
+    /// Reports on standard error, ends with a `Summary` line.
+    Nextest,
+    /// Reports on standard output, one `test result:` line a test program.
+    Cargo,
+}
+
+/// How a stage ended.
+struct Outcome {
+    title: &'static str,
+    passed: bool,
+    /// The runner's own closing lines.
+    closing: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    machine::require_privileges().context("cannot run the tests")?;
+    machine::ensure_packages(!arguments.no_install)?;
+    workspace::build()?;
+    workspace::install_boringtun_cli().context("the interop tests need boringtun's own program")?;
+
+    let start = Instant::now();
+    let mut outcomes = Vec::new();
+    for stage in stages(&arguments.filter) {
+        outcomes.push(execute(&stage)?);
+    }
+    println!("\ntests took {} s", start.elapsed().as_secs());
+    for outcome in &outcomes {
+        println!("{}: {}", outcome.title, if outcome.passed { "passed" } else { "FAILED" });
+        for line in &outcome.closing {
+            println!("{line}");
+        }
+    }
+    if outcomes.iter().all(|outcome| outcome.closing.is_empty()) {
+        bail!("no test matches {}", arguments.filter.join(" or "));
+    }
+    Ok(if outcomes.iter().all(|outcome| outcome.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stages(filter: &[String]) -> Vec<Stage> {
+    let nextest = has_nextest();
+    if !nextest {
+        eprintln!("lab: cargo-nextest is not installed, using plain `cargo test`");
+    }
+    let tests = |title, selection: &[&str]| {
+        let own: &[&str] = if nextest {
+            &["nextest", "run", "--locked", "--no-fail-fast", "--no-tests=pass"]
+        } else {
+            &["test", "--locked", "--no-fail-fast"]
+        };
+        let mut arguments: Vec<String> = own.iter().chain(selection).map(ToString::to_string).collect();
+        if !nextest {
+            arguments.push("--".to_owned());
+        }
+        arguments.extend_from_slice(filter);
+        Stage { title, arguments, runner: if nextest { Runner::Nextest } else { Runner::Cargo } }
+    };
+    let mut stages = vec![tests(
+        "simulation",
+        &["--package", "edge-tunnel-core", "--features", "mock-clock", "--test", "simulation"],
+    )];
+    if filter.is_empty() {
+        stages.push(Stage {
+            title: "documentation",
+            arguments: ["test", "--locked", "--workspace", "--doc", "--quiet"].map(str::to_owned).to_vec(),
+            runner: Runner::Cargo,
+        });
+    }
+    // Plain cargo would run the examples of the documentation once more.
+    let kinds: &[&str] =
+        if nextest { &["--workspace"] } else { &["--workspace", "--lib", "--bins", "--tests"] };
+    stages.push(tests("workspace", kinds));
+    stages
+}
+
+fn has_nextest() -> bool {
+    Command::new(cargo()).args(["nextest", "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// Runs one stage, passing its report on line by line.
+fn execute(stage: &Stage) -> anyhow::Result<Outcome> {
+    println!("\n== {}: cargo {}", stage.title, stage.arguments.join(" "));
+    let mut command = Command::new(cargo());
+    command.args(&stage.arguments).current_dir(workspace::root()).stdin(Stdio::null());
+    match stage.runner {
+        Runner::Nextest => command.stderr(Stdio::piped()),
+        Runner::Cargo => command.stdout(Stdio::piped()),
+    };
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let report: Option<Box<dyn Read>> = match stage.runner {
+        Runner::Nextest => child.stderr.take().map(|pipe| Box::new(pipe) as _),
+        Runner::Cargo => child.stdout.take().map(|pipe| Box::new(pipe) as _),
+    };
+    let mut closing = Closing::default();
+    for line in BufReader::new(report.context("cargo's report is not piped")?).split(b'\n') {
+        let line = line.context("cannot read cargo's report")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        closing.read(stage.runner, &line);
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    Ok(Outcome { title: stage.title, passed: status.success(), closing: closing.lines })
+}
+
+/// Picks the closing lines out of a runner's report.
+#[derive(Default)]
+struct Closing {
+    lines: Vec<String>,
+    in_summary: bool,
+}
+
+impl Closing {
+    fn read(&mut self, runner: Runner, line: &str) {
+        match runner {
+            Runner::Nextest => {
+                self.in_summary |= line.trim_start().starts_with("Summary [");
+                if self.in_summary && !line.contains(" 0 tests run:") {
+                    self.lines.push(line.to_owned());
+                }
+            }
+            // Programs without tests, or with none that match, say nothing of interest.
+            Runner::Cargo => {
+                let empty = line.contains(" 0 passed; 0 failed;");
+                let failed = line.starts_with("test ") && line.ends_with("... FAILED");
+                if failed || (line.starts_with("test result: ") && !empty) {
+                    self.lines.push(line.to_owned());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closing(runner: Runner, report: &str) -> Vec<String> {
+        let mut closing = Closing::default();
+        report.lines().for_each(|line| closing.read(runner, line));
+        closing.lines
+    }
+
+    #[test]
+    fn the_summary_of_nextest_and_the_failures_after_it_are_kept() {
+        let report = "    PASS [   0.2s] a b\n     Summary [   1.0s] 2 tests run: 1 passed, 1 failed\n        FAIL [ 1s] a c";
+        assert_eq!(closing(Runner::Nextest, report).len(), 2);
+        assert!(closing(Runner::Nextest, "     Summary [ 0.0s] 0 tests run: 0 passed, 9 skipped").is_empty());
+    }
+
+    #[test]
+    fn results_of_cargo_are_kept_unless_empty() {
+        let report = "test a ... ok\ntest b ... FAILED\ntest result: FAILED. 1 passed; 1 failed; 0 ignored\n\
+                      test result: ok. 0 passed; 0 failed; 0 ignored";
+        assert_eq!(
+            closing(Runner::Cargo, report),
+            ["test b ... FAILED", "test result: FAILED. 1 passed; 1 failed; 0 ignored"]
+        );
+    }
+}
