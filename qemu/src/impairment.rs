@@ -26,6 +26,8 @@ impl Namespace {
     ///
     /// The kernel has no netem (for a delay), or no such interface exists.
     pub fn impair(&self, interface: &str, impairment: Impairment) -> Result<()> {
+        // nftables takes the name of an interface that does not exist (yet).
+        self.ip(&format!("link show dev {interface}"))?;
         match impairment {
             Impairment::Delay { mean_ms, jitter_ms } => {
                 let line =

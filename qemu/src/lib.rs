@@ -13,7 +13,9 @@ mod process;
 mod run;
 mod signals;
 mod topology;
+mod traffic;
 pub mod wait;
+pub mod web;
 pub mod workspace;
 
 pub use error::{Error, Result};
@@ -22,3 +24,4 @@ pub use namespace::Namespace;
 pub use process::Process;
 pub use run::{Run, alone, clean};
 pub use topology::{ClientPlan, ClientSite, Plan, Topology, address};
+pub use traffic::{Arrivals, Balance, Download, Flow};

@@ -19,12 +19,21 @@ enum Command {
     Test(suite::Arguments),
     /// Remove what a demo kept or a killed run left: processes, namespaces, files.
     Clean,
+    /// The web server in the edge's LAN, a process of the demo and the tests.
+    #[command(hide = true)]
+    Serve {
+        /// Where to listen.
+        address: std::net::SocketAddr,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Test(arguments) => suite::run(&arguments),
         Command::Clean => clean().map_err(Into::into),
+        Command::Serve { address } => {
+            lab::web::serve(address).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
     };
     match result {
         Ok(code) => code,

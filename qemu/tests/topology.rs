@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own way to fail")]
 
-use lab::{ClientPlan, Plan, Run, Topology, address, alone, wait};
+use lab::{ClientPlan, Download, Flow, Impairment, Plan, Run, Topology, address, alone, wait};
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -131,4 +131,54 @@ fn code_inside_a_namespace_sees_its_network_only() {
         namespace.enter(|| TcpListener::bind("127.0.0.1:0").is_ok()).unwrap()
     })
     .unwrap();
+}
+
+#[test]
+fn traffic_is_counted_and_a_cut_line_is_seen() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let net = Topology::build(&run, &plan()).unwrap();
+    let client = &net.client("home").unwrap().host;
+    let to = (address::EDGE, 4000).into();
+
+    let flow = Flow::start(client, &net.edge, to, Duration::from_millis(2)).unwrap();
+    wait::until("50 datagrams", Duration::from_secs(5), || flow.balance().arrivals.count >= 50).unwrap();
+    let clean = flow.finish(Duration::from_secs(1));
+    assert_eq!(clean.lost(), 0, "{clean:?}");
+
+    let flow = Flow::start(client, &net.edge, to, Duration::from_millis(2)).unwrap();
+    wait::until("50 datagrams", Duration::from_secs(5), || flow.balance().arrivals.count >= 50).unwrap();
+    net.internet.impair("edge", Impairment::Loss { percent: 100 }).unwrap();
+    let sent = flow.balance().sent;
+    wait::until("50 lost", Duration::from_secs(5), || flow.balance().sent >= sent + 50).unwrap();
+    net.internet.impair("edge", Impairment::Loss { percent: 0 }).unwrap();
+    let received = flow.balance().arrivals.count;
+    wait::until("traffic again", Duration::from_secs(5), || flow.balance().arrivals.count > received)
+        .unwrap();
+    let cut = flow.finish(Duration::from_millis(200));
+    assert!(cut.lost() >= 50, "{cut:?}");
+    assert!(cut.arrivals.longest_gap >= Duration::from_millis(90), "{cut:?}");
+}
+
+#[test]
+fn a_download_arrives_piece_by_piece() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let net = Topology::build(&run, &plan()).unwrap();
+    let server = std::net::SocketAddr::from((address::LAN_HOST, 80));
+    let mut command = net.lan.command(lab::workspace::binary("lab").unwrap());
+    command.args(["serve", &server.to_string()]);
+    let mut web = run.start_process("web", command).unwrap();
+    let page = wait::for_value("the web server", Duration::from_secs(5), || {
+        web.must_run()?;
+        Ok(net.edge.output("curl", &["-sS", &format!("http://{server}/")]).ok())
+    });
+    assert_eq!(page.unwrap(), lab::web::PAGE);
+
+    let download = Download::start(&net.edge, server).unwrap();
+    wait::until("a piece", Duration::from_secs(5), || download.arrivals().octets > 10_000).unwrap();
+    drop(web);
+    let last = download.arrivals().last.unwrap();
+    wait::until("silence", Duration::from_secs(1), || last.elapsed() > Duration::from_millis(100)).unwrap();
+    assert_eq!(download.arrivals().last, Some(last));
 }
