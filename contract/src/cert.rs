@@ -1,0 +1,264 @@
+//! Certificates as the product uses them (RFC 5280, RFC 8410): the tunnel leaf and its issuers.
+//!
+//! [`Leaf::parse`] checks the profile of a tunnel certificate: that its key is a usable X25519 key, that it
+//! names exactly one subject, which addresses it may use. It verifies no signature and no date: the path is
+//! the business of who holds the anchors, the date of who holds the clock.
+
+use crate::key::{KeyId, PublicKey, Serial};
+use std::net::IpAddr;
+use x509_parser::prelude::{
+    ExtendedKeyUsage, FromDer as _, GeneralName, KeyUsage, ParsedExtension, X509Certificate,
+};
+
+/// Largest certificate accepted, in octets: leaf, issuer or intermediate.
+pub const MAX_CERTIFICATE: usize = 4096;
+
+/// Most tunnel addresses in one certificate.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// What a SAN URI of a client begins with; a UUID follows.
+pub const CLIENT_URN: &str = "urn:verona:client:";
+
+/// What a SAN URI of an edge begins with; a UUID follows.
+pub const EDGE_URN: &str = "urn:verona:edge:";
+
+/// `SubjectPublicKeyInfo` of an X25519 key up to the key itself (RFC 8410 §4).
+pub const X25519_SPKI_PREFIX: [u8; 12] =
+    [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00];
+
+/// Why a certificate is not of the profile.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertError {
+    /// Not one certificate in DER, or over [`MAX_CERTIFICATE`].
+    #[error("not a certificate in DER of at most {MAX_CERTIFICATE} octets")]
+    Der,
+    /// A critical extension that we do not know (RFC 5280 §4.2).
+    #[error("unknown critical extension {0}")]
+    CriticalExtension(String),
+    /// An extension occurs twice, or does not parse.
+    #[error("extension {0} is malformed or occurs twice")]
+    Extension(String),
+    /// The public key is not X25519 in the one encoding of RFC 8410.
+    #[error("public key is not X25519 as RFC 8410 encodes it")]
+    NotX25519,
+    /// The key itself is unusable.
+    #[error(transparent)]
+    Key(#[from] crate::key::KeyError),
+    /// The serial number is zero, negative or too long.
+    #[error("serial number is not a positive integer of at most 20 octets")]
+    Serial,
+    /// No SAN URI `urn:verona:…:<uuid>`, or more than one.
+    #[error("subjectAltName must hold exactly one URI urn:verona:client:<uuid> or urn:verona:edge:<uuid>")]
+    Subject,
+    /// No tunnel address, too many, or one that is no unicast host address.
+    #[error("subjectAltName must hold 1 to {MAX_ADDRESSES} unicast iPAddress entries")]
+    Addresses,
+    /// extendedKeyUsage lacks clientAuth, or is absent.
+    #[error("extendedKeyUsage clientAuth is missing")]
+    ExtendedKeyUsage,
+    /// keyUsage is absent, or is not keyAgreement alone (RFC 9295).
+    #[error("keyUsage must be keyAgreement only")]
+    KeyUsage,
+    /// A leaf says that it is a CA, or a CA does not.
+    #[error("basicConstraints do not fit the use of this certificate")]
+    BasicConstraints,
+    /// authorityKeyIdentifier or subjectKeyIdentifier is absent or too long.
+    #[error("key identifier is missing or longer than 32 octets")]
+    KeyIdentifier,
+}
+
+/// A tunnel certificate that keeps to the profile. Signature and dates are not checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// Issuer DN, DER.
+    pub issuer: Vec<u8>,
+    /// Which of the issuer's keys signed it.
+    pub issuer_key_id: KeyId,
+    /// Serial number.
+    pub serial: Serial,
+    /// The certified WireGuard key.
+    pub key: PublicKey,
+    /// `urn:verona:client:<uuid>` or `urn:verona:edge:<uuid>`.
+    pub subject: String,
+    /// The tunnel addresses it may use: its AllowedIPs.
+    pub addresses: Vec<IpAddr>,
+    /// Begin of validity, Unix seconds.
+    pub not_before: i64,
+    /// End of validity, Unix seconds, inclusive.
+    pub not_after: i64,
+}
+
+impl Leaf {
+    /// Reads one certificate and checks it against the profile.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that it breaks.
+    pub fn parse(der: &[u8]) -> Result<Self, CertError> {
+        let certificate = parse_one(der)?;
+        let tbs = &certificate.tbs_certificate;
+        let spki = tbs.subject_pki.raw;
+        let key = spki.strip_prefix(&X25519_SPKI_PREFIX).filter(|key| key.len() == 32);
+        let key = PublicKey::try_from(key.ok_or(CertError::NotX25519)?)?;
+        let extensions = Extensions::read(&certificate)?;
+        if extensions.ca {
+            return Err(CertError::BasicConstraints);
+        }
+        if !extensions.client_auth {
+            return Err(CertError::ExtendedKeyUsage);
+        }
+        // Bit 4 of keyUsage is keyAgreement (RFC 5280 §4.2.1.3); x509-parser counts from the low end.
+        if extensions.key_usage != Some(1 << 4) {
+            return Err(CertError::KeyUsage);
+        }
+        Ok(Self {
+            issuer: tbs.issuer.as_raw().to_vec(),
+            issuer_key_id: extensions.authority_key_id.ok_or(CertError::KeyIdentifier)?,
+            serial: Serial::new(tbs.raw_serial()).map_err(|_| CertError::Serial)?,
+            key,
+            subject: extensions.subject.ok_or(CertError::Subject)?,
+            addresses: Some(extensions.addresses)
+                .filter(|list| !list.is_empty())
+                .ok_or(CertError::Addresses)?,
+            not_before: tbs.validity.not_before.timestamp(),
+            not_after: tbs.validity.not_after.timestamp(),
+        })
+    }
+}
+
+/// A CA certificate: an anchor, or an intermediate. Whether to trust it is the caller's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// Subject DN, DER. One DN stands for one key: a new CA key is a new DN.
+    pub subject: Vec<u8>,
+    /// subjectKeyIdentifier.
+    pub key_id: KeyId,
+    /// `SubjectPublicKeyInfo`, DER.
+    pub spki: Vec<u8>,
+    /// Whether keyUsage holds cRLSign.
+    pub crl_sign: bool,
+    /// Begin of validity, Unix seconds.
+    pub not_before: i64,
+    /// End of validity, Unix seconds, inclusive.
+    pub not_after: i64,
+}
+
+impl Issuer {
+    /// Reads a CA certificate: basicConstraints cA, keyUsage keyCertSign, a subjectKeyIdentifier.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that it breaks.
+    pub fn parse(der: &[u8]) -> Result<Self, CertError> {
+        let certificate = parse_one(der)?;
+        let tbs = &certificate.tbs_certificate;
+        let extensions = Extensions::read(&certificate)?;
+        if !extensions.ca {
+            return Err(CertError::BasicConstraints);
+        }
+        let usage = extensions.key_usage.unwrap_or(0);
+        if usage & (1 << 5) == 0 {
+            return Err(CertError::KeyUsage);
+        }
+        Ok(Self {
+            der: der.to_vec(),
+            subject: tbs.subject.as_raw().to_vec(),
+            key_id: extensions.subject_key_id.ok_or(CertError::KeyIdentifier)?,
+            spki: tbs.subject_pki.raw.to_vec(),
+            crl_sign: usage & (1 << 6) != 0,
+            not_before: tbs.validity.not_before.timestamp(),
+            not_after: tbs.validity.not_after.timestamp(),
+        })
+    }
+}
+
+fn parse_one(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
+    if der.len() > MAX_CERTIFICATE {
+        return Err(CertError::Der);
+    }
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CertError::Der)?;
+    if rest.is_empty() { Ok(certificate) } else { Err(CertError::Der) }
+}
+
+#[derive(Default)]
+struct Extensions {
+    ca: bool,
+    key_usage: Option<u16>,
+    client_auth: bool,
+    subject: Option<String>,
+    addresses: Vec<IpAddr>,
+    authority_key_id: Option<KeyId>,
+    subject_key_id: Option<KeyId>,
+}
+
+impl Extensions {
+    fn read(certificate: &X509Certificate<'_>) -> Result<Self, CertError> {
+        let mut found = Self::default();
+        // Duplicates make the map fail; which one is meant would be a guess.
+        certificate.tbs_certificate.extensions_map().map_err(|_| CertError::Extension("(list)".into()))?;
+        for extension in certificate.extensions() {
+            let oid = || extension.oid.to_id_string();
+            match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(constraints) => found.ca = constraints.ca,
+                ParsedExtension::KeyUsage(KeyUsage { flags }) => found.key_usage = Some(*flags),
+                ParsedExtension::ExtendedKeyUsage(ExtendedKeyUsage { client_auth, .. }) => {
+                    found.client_auth = *client_auth;
+                }
+                ParsedExtension::SubjectAlternativeName(names) => found.read_names(&names.general_names)?,
+                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
+                    let id = identifier.key_identifier.as_ref().ok_or(CertError::KeyIdentifier)?;
+                    found.authority_key_id = Some(KeyId::new(id.0).map_err(|_| CertError::KeyIdentifier)?);
+                }
+                ParsedExtension::SubjectKeyIdentifier(id) => {
+                    found.subject_key_id = Some(KeyId::new(id.0).map_err(|_| CertError::KeyIdentifier)?);
+                }
+                ParsedExtension::ParseError { .. } => return Err(CertError::Extension(oid())),
+                _ if extension.critical => return Err(CertError::CriticalExtension(oid())),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn read_names(&mut self, names: &[GeneralName<'_>]) -> Result<(), CertError> {
+        for name in names {
+            match name {
+                GeneralName::URI(uri) if is_subject(uri) && self.subject.is_none() => {
+                    self.subject = Some((*uri).to_owned());
+                }
+                GeneralName::URI(uri) if is_subject(uri) => return Err(CertError::Subject),
+                GeneralName::IPAddress(octets) => {
+                    let address = host_address(octets).ok_or(CertError::Addresses)?;
+                    if self.addresses.len() == MAX_ADDRESSES {
+                        return Err(CertError::Addresses);
+                    }
+                    if !self.addresses.contains(&address) {
+                        self.addresses.push(address);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_subject(uri: &str) -> bool {
+    let uuid = uri.strip_prefix(CLIENT_URN).or_else(|| uri.strip_prefix(EDGE_URN));
+    // One spelling only: two spellings of one name would be two subjects.
+    uuid.is_some_and(|text| uuid::Uuid::try_parse(text).is_ok_and(|uuid| uuid.to_string() == text))
+}
+
+fn host_address(octets: &[u8]) -> Option<IpAddr> {
+    let address = match octets.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(octets).ok()?),
+        _ => return None,
+    };
+    let v4_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    let unusable = address.is_unspecified() || address.is_multicast() || address.is_loopback() || v4_mapped;
+    (!unusable && address != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)).then_some(address)
+}

@@ -1,0 +1,274 @@
+//! The configuration of an edge: a signed snapshot. What is left out is removed.
+//!
+//! The center's web tier composes it, a signer that the web tier cannot reach into signs it
+//! ([`crate::dsse`]), the agent verifies it, stores it and carries it out. Unknown fields are an error that
+//! names the path: a box must not believe that it did what it did not understand.
+
+use crate::base64::Octets;
+use crate::ipnet::IpNet;
+use crate::key::Secret;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// The DSSE payload type of an [`EdgeConfig`].
+pub const PAYLOAD_TYPE: &str = "application/vnd.verona.edge-config.v1+json";
+
+/// Largest envelope accepted, in octets: 100,000 pushed clients are about 70 MB of JSON in base64.
+pub const MAX_ENVELOPE: usize = 128 * 1024 * 1024;
+
+/// One edge's whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// The edge that it is for. Another edge refuses it.
+    pub edge_id: Uuid,
+    /// Grows with every configuration of this edge; a lower one is refused, the same one must be the same.
+    pub seq: u64,
+    /// When it was composed, RFC 3339 in UTC. Also a floor for the box's clock.
+    pub issued_at: jiff::Timestamp,
+    /// The least agent version that understands it, such as `0.1.0`.
+    pub minimum_agent: Version,
+    /// The data plane.
+    pub tunnel: TunnelConfig,
+}
+
+impl EdgeConfig {
+    /// Reads the payload of a verified envelope.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the path of the field and the rule that it breaks.
+    pub fn parse(payload: &[u8]) -> Result<Self, ConfigError> {
+        let mut json = serde_json::Deserializer::from_slice(payload);
+        let config: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| ConfigError {
+            path: error.path().to_string(),
+            rule: error.inner().to_string(),
+        })?;
+        json.end().map_err(|error| ConfigError { path: ".".into(), rule: error.to_string() })?;
+        config.tunnel.check()?;
+        Ok(config)
+    }
+}
+
+/// A field that breaks a rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {rule}")]
+pub struct ConfigError {
+    /// Such as `tunnel.owners[0].crl.grace_s`.
+    pub path: String,
+    /// What it should be.
+    pub rule: String,
+}
+
+/// The data plane's part of the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelConfig {
+    /// The edge's own addresses in the tunnel, with the prefix of the clients' network.
+    pub addresses: Vec<IpNet>,
+    /// UDP port, 1 to 65535, both address families.
+    pub listen_port: u16,
+    /// Of the tunnel interface, 1280 to 9000. 1420 fits an outer IPv6 path of 1500.
+    pub mtu: u16,
+    /// Networks behind the tunnel besides `addresses`, routed into it.
+    pub routes: Vec<IpNet>,
+    /// Whose clients may come.
+    pub owners: Vec<OwnerConfig>,
+}
+
+impl TunnelConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let fail = |path: &str, rule: &str| {
+            Err(ConfigError { path: format!("tunnel.{path}"), rule: rule.to_owned() })
+        };
+        if self.addresses.is_empty() {
+            return fail("addresses", "at least one address");
+        }
+        if self.listen_port == 0 {
+            return fail("listen_port", "1 to 65535");
+        }
+        if !(1280..=9000).contains(&self.mtu) {
+            return fail("mtu", "1280 to 9000");
+        }
+        for (index, owner) in self.owners.iter().enumerate() {
+            if owner.anchors.is_empty() {
+                return fail(&format!("owners[{index}].anchors"), "at least one CA certificate");
+            }
+            if self.owners[..index].iter().any(|other| other.owner == owner.owner) {
+                return fail(&format!("owners[{index}].owner"), "each owner once");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One owner's trust at this edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerConfig {
+    /// Keeps owners apart. Customers never see it.
+    pub owner: OwnerCode,
+    /// CA certificates, DER.
+    pub anchors: Vec<Octets>,
+    /// What to do about old or missing lists.
+    pub crl: CrlPolicy,
+    /// Root of the preshared keys.
+    pub psk_root: PskRoot,
+    /// Client certificates, DER, of clients that cannot introduce themselves (stock WireGuard).
+    pub clients: Vec<Octets>,
+    /// Most records of introduced clients, 1 to 1,000,000.
+    pub max_clients: u32,
+}
+
+/// What an owner wants done about old or missing lists (the table is in `tunnel/core`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CrlPolicy {
+    /// Seconds after nextUpdate in which clients that are not listed are still allowed, with an alarm.
+    /// 0 cuts the customer off at the center's first hiccup; years make revocation a wish.
+    pub grace_s: u64,
+    /// What happens after that.
+    pub stale: StalePolicy,
+}
+
+impl Default for CrlPolicy {
+    fn default() -> Self {
+        Self { grace_s: 7 * 24 * 3600, stale: StalePolicy::DenyNew }
+    }
+}
+
+/// What happens to clients that are not listed when the list is past its grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum StalePolicy {
+    /// Sessions go on and rekey; who has none gets none.
+    DenyNew,
+    /// Sessions end, too.
+    DenyAll,
+    /// As if the list were fresh.
+    Allow,
+}
+
+/// Root of an owner's preshared keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PskRoot {
+    /// Grows with each rotation.
+    pub id: u32,
+    /// The root itself.
+    pub secret: Secret,
+}
+
+/// Names an owner among the vendor's parts: 1 to 32 characters of `a-z`, `0-9` and `-`. Never shown to
+/// customers, never in a certificate.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String))]
+pub struct OwnerCode(String);
+
+/// Text that is not an owner code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an owner code is 1 to 32 characters of a-z, 0-9 and -")]
+pub struct OwnerCodeError;
+
+impl OwnerCode {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OwnerCode {
+    type Err = OwnerCodeError;
+
+    fn from_str(text: &str) -> Result<Self, OwnerCodeError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for OwnerCode {
+    type Error = OwnerCodeError;
+
+    fn try_from(text: String) -> Result<Self, OwnerCodeError> {
+        let allowed = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+        if (1..=32).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text))
+        } else {
+            Err(OwnerCodeError)
+        }
+    }
+}
+
+impl From<OwnerCode> for String {
+    fn from(code: OwnerCode) -> Self {
+        code.0
+    }
+}
+
+impl fmt::Display for OwnerCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for OwnerCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A released version: `major.minor.patch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version {
+    major: u16,
+    minor: u16,
+    patch: u16,
+}
+
+/// Text that is not a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a version is major.minor.patch, three numbers")]
+pub struct VersionError;
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let number = |part: Option<&str>| {
+            part.filter(|part| part.bytes().all(|octet| octet.is_ascii_digit()))
+                .and_then(|part| part.parse().ok())
+                .ok_or(VersionError)
+        };
+        let mut parts = text.split('.');
+        let version =
+            Self { major: number(parts.next())?, minor: number(parts.next())?, patch: number(parts.next())? };
+        if parts.next().is_some() { Err(VersionError) } else { Ok(version) }
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = VersionError;
+
+    fn try_from(text: String) -> Result<Self, VersionError> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
