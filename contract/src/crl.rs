@@ -6,6 +6,8 @@
 
 use crate::cert::Issuer;
 use crate::key::{KeyId, Serial};
+use der::asn1::AnyRef;
+use der::{Decode as _, Reader as _, SliceReader};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, ParsedExtension};
 
 /// Largest list accepted, in octets of DER; a million entries are 35 MB.
@@ -85,6 +87,10 @@ impl VerifiedCrl {
         }
         if list.version().map(|version| version.0) != Some(1) {
             return Err(CrlError::Version);
+        }
+        // One list, one encoding: what is outside the signature must not vary either.
+        if !same_algorithm_inside_and_out(der) || list.signature_value.unused_bits != 0 {
+            return Err(CrlError::Der);
         }
         let (key_id, number) = read_extensions(&list)?;
         let issuer = issuers
@@ -176,6 +182,19 @@ impl CrlMark {
     pub const fn number(&self) -> u64 {
         self.number
     }
+}
+
+/// Whether `signatureAlgorithm` repeats `tbsCertList.signature` octet by octet (RFC 5280 §5.1.1.2). The
+/// parser compares neither and takes an OID under a foreign tag.
+fn same_algorithm_inside_and_out(der: &[u8]) -> bool {
+    let elements = |octets| -> Option<Vec<AnyRef<'_>>> {
+        let mut reader = SliceReader::new(octets).ok()?;
+        // The version and the algorithm of the inner, the content and the algorithm of the outer sequence.
+        (0..2).map(|_| reader.decode().ok()).collect()
+    };
+    let outer = AnyRef::from_der(der).ok().and_then(|list| elements(list.value()));
+    let inner = outer.as_ref().and_then(|outer| elements(outer.first()?.value()));
+    matches!((outer, inner), (Some(outer), Some(inner)) if outer.get(1) == inner.get(1))
 }
 
 fn read_extensions(list: &CertificateRevocationList<'_>) -> Result<(KeyId, u64), CrlError> {
