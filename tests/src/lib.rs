@@ -1,1 +1,11 @@
-//! x
+//! What the tests across the parts share: a certificate authority that can also do wrong, the fuzz
+//! targets, the seeds of their corpora.
+//!
+//! The networks and processes come from the `lab` crate. Everything here is for tests, so a failure is a
+//! panic that says what was expected.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
+
+pub mod fuzz;
+pub mod pki;
+pub mod seeds;

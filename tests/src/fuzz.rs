@@ -1,0 +1,158 @@
+//! Every parser of octets that a stranger can send, as a function of those octets alone.
+//!
+//! `tests/fuzz` runs them under libFuzzer; `tests/tests/corpus.rs` replays the committed corpus in the
+//! ordinary test run. A target does more than survive: what was accepted must come out again as it was,
+//! or must not be accepted in a second spelling.
+
+use prost::Message as _;
+use verona_contract::cert::{Issuer, Leaf};
+use verona_contract::config::{self, EdgeConfig};
+use verona_contract::crl::VerifiedCrl;
+use verona_contract::csr::VerifiedCsr;
+use verona_contract::dsse::{Envelope, VerifyingKey};
+use verona_contract::enrolment::EnrolmentCode;
+use verona_contract::otlp::{self, ExportLogsServiceRequest};
+use verona_contract::provisioning::FactoryRecord;
+use verona_contract::{control, log};
+
+use crate::seeds;
+
+/// A fuzz target's name and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets. A file of the same name in `tests/fuzz/fuzz_targets` runs each under libFuzzer.
+pub const TARGETS: &[Target] = &[
+    ("certificate", certificate),
+    ("control_line", control_line),
+    ("crl", crl),
+    ("csr", csr),
+    ("dsse", dsse),
+    ("edge_config", edge_config),
+    ("enrolment_code", enrolment_code),
+    ("factory_record", factory_record),
+    ("otlp_json", otlp_json),
+    ("otlp_protobuf", otlp_protobuf),
+];
+
+/// Runs the target called `name`.
+///
+/// # Panics
+///
+/// There is no such target, or the target found a fault.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, body) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of fuzz::TARGETS");
+    body(data);
+}
+
+/// Certificates come from clients (introduction), from the center and from TLS peers.
+fn certificate(data: &[u8]) {
+    if let Ok(leaf) = Leaf::parse(data) {
+        assert!(!leaf.addresses.is_empty());
+        // What is trusted afterwards must not depend on octets behind the certificate.
+        assert!(Leaf::parse(&[data, b"\0"].concat()).is_err());
+    }
+    if let Ok(issuer) = Issuer::parse(data) {
+        assert_eq!(issuer.der, data);
+        // One certificate is never both.
+        assert!(Leaf::parse(data).is_err());
+    }
+}
+
+/// Lists come over HTTPS; the signature is checked late, so the parser meets anything.
+fn crl(data: &[u8]) {
+    let issuer = seeds::issuer();
+    if let Ok(list) = VerifiedCrl::verify(data, [&issuer]) {
+        assert_eq!(*list.issuer(), issuer.key_id);
+        assert!(list.check_follows(&list.mark()).is_ok());
+        assert!(VerifiedCrl::verify(&[data, b"\0"].concat(), [&issuer]).is_err());
+    }
+}
+
+/// Certification requests come from whoever reaches the center's enrolment.
+fn csr(data: &[u8]) {
+    if let Ok(request) = VerifiedCsr::parse(data) {
+        assert!(!request.spki().is_empty());
+        assert!(VerifiedCsr::parse(&[data, b"\0"].concat()).is_err());
+    }
+}
+
+/// The envelope around a configuration.
+fn dsse(data: &[u8]) {
+    let Ok(envelope) = Envelope::parse(data) else { return };
+    let again = Envelope::parse(&serde_json::to_vec(&envelope).expect("an envelope is JSON"));
+    assert!(again.is_ok_and(|again| again.payload.0 == envelope.payload.0));
+    // No key but the seeds' own may ever verify; under theirs only their own payload does.
+    assert!(envelope.verify(config::PAYLOAD_TYPE, &[VerifyingKey::new([7; 32])], 1).is_err());
+    if let Ok(payload) = envelope.verify(config::PAYLOAD_TYPE, &[seeds::config_key()], 1) {
+        assert_eq!(payload, seeds::edge_config());
+    }
+}
+
+/// The configuration in a verified envelope: a signer's mistake must not take the box down either.
+fn edge_config(data: &[u8]) {
+    match EdgeConfig::parse(data) {
+        Ok(config) => {
+            let text = serde_json::to_vec(&config).expect("a configuration is JSON");
+            assert_eq!(EdgeConfig::parse(&text).expect("what was parsed can be parsed again"), config);
+        }
+        Err(error) => one_line(&error.to_string()),
+    }
+}
+
+/// Lines of the control socket, both ways.
+fn control_line(data: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<control::Request>(data) {
+        let text = serde_json::to_vec(&request).expect("a request is JSON");
+        assert!(serde_json::from_slice::<control::Request>(&text).is_ok_and(|again| again.id == request.id));
+    }
+    if let Ok(line) = serde_json::from_slice::<control::Line>(data) {
+        let text = serde_json::to_vec(&line).expect("a line is JSON");
+        let again = serde_json::from_slice::<control::Line>(&text).expect("what was parsed can be parsed");
+        assert_eq!(serde_json::to_vec(&again).expect("a line is JSON"), text);
+    }
+}
+
+/// The code that a person types or scans.
+fn enrolment_code(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(code) = text.parse::<EnrolmentCode>() {
+        assert!(code.to_text().parse::<EnrolmentCode>().is_ok_and(|again| again == code));
+    }
+}
+
+/// The file that flashing leaves on the box.
+fn factory_record(data: &[u8]) {
+    if let Err(error) = FactoryRecord::parse(data) {
+        one_line(&error.to_string());
+    }
+}
+
+/// Logs as the agent sends them.
+fn otlp_protobuf(data: &[u8]) {
+    if let Ok(request) = ExportLogsServiceRequest::decode(data) {
+        records(request);
+    }
+}
+
+/// Logs as other OTLP senders may send them.
+fn otlp_json(data: &[u8]) {
+    if let Ok(request) = serde_json::from_slice::<ExportLogsServiceRequest>(data) {
+        records(request);
+    }
+}
+
+/// What the center accepted as a record must hash the same after another transport.
+fn records(request: ExportLogsServiceRequest) {
+    let Ok(records) = otlp::from_request(request) else { return };
+    let hashes: Vec<log::Hash> = records.iter().map(log::Record::hash).collect();
+    for (record, hash) in records.iter().zip(hashes) {
+        let sent = otlp::to_request(record.edge, std::slice::from_ref(record));
+        let again = otlp::from_request(sent).expect("an accepted record can be sent again");
+        assert_eq!(again.first().map(log::Record::hash), Some(hash));
+    }
+}
+
+/// Errors go into one line of a log or of an answer.
+fn one_line(message: &str) {
+    assert!(!message.is_empty() && !message.contains('\n'), "{message:?}");
+}
