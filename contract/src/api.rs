@@ -254,6 +254,12 @@ pub const ADMIN_CLIENTS: &str = "/v1/admin/clients";
 pub const ADMIN_LOGS: &str = "/v1/admin/logs";
 /// `GET` → [`ChainReport`]s, one for each edge and stream.
 pub const ADMIN_CHAINS: &str = "/v1/admin/logs/chains";
+/// `GET` → [`LogAlarm`]s, the newest first.
+pub const ADMIN_ALARMS: &str = "/v1/admin/logs/alarms";
+/// `GET` → [`CrlSummary`]s.
+pub const ADMIN_CRLS: &str = "/v1/admin/crls";
+/// `POST` [`NewAdmin`] → [`AdminCreated`]. Operators only.
+pub const ADMIN_ADMINS: &str = "/v1/admin/admins";
 
 /// Registers an owner.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -476,4 +482,67 @@ pub struct ChainReport {
     pub unbroken: bool,
     /// Where it breaks: the first sequence number that does not follow.
     pub first_break: Option<u64>,
+}
+
+/// A record that was refused although its form is right: someone edits a log, or two boxes are one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LogAlarm {
+    /// The edge.
+    pub edge: Uuid,
+    /// The stream.
+    pub stream: Stream,
+    /// The sequence number that was claimed twice.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub detail: String,
+    /// When it arrived, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub at: jiff::Timestamp,
+}
+
+/// One issuer's newest list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CrlSummary {
+    /// The issuer's key identifier.
+    pub issuer: KeyId,
+    /// `client` or `edge`: whose certificates it issues.
+    pub kind: String,
+    /// cRLNumber.
+    pub number: u64,
+    /// Listed certificates.
+    pub entries: u64,
+    /// RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub this_update: jiff::Timestamp,
+    /// RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub next_update: jiff::Timestamp,
+}
+
+/// Registers an admin of one owner.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewAdmin {
+    /// Whose.
+    pub owner: crate::config::OwnerCode,
+    /// Login name: 1 to 64 characters of `A-Z a-z 0-9 . _ @ -`.
+    pub id: String,
+    /// 12 to 128 characters. A secret: the value has no `Debug` and is wiped when dropped.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub password: zeroize::Zeroizing<String>,
+    /// PKCS#10 by the admin's own key.
+    pub csr: Octets,
+}
+
+/// A registered admin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AdminCreated {
+    /// Login name.
+    pub id: String,
+    /// For TLS, DER.
+    pub certificate: Octets,
 }

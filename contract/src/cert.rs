@@ -134,6 +134,12 @@ pub struct Issuer {
     pub der: Vec<u8>,
     /// Subject DN, DER. One DN stands for one key: a new CA key is a new DN.
     pub subject: Vec<u8>,
+    /// Issuer DN, DER; the subject itself when it is self-signed.
+    pub issuer: Vec<u8>,
+    /// Which of the issuer's keys signed it; a self-signed one need not say.
+    pub issuer_key_id: Option<KeyId>,
+    /// Serial number, as its issuer's list names it.
+    pub serial: Serial,
     /// subjectKeyIdentifier.
     pub key_id: KeyId,
     /// `SubjectPublicKeyInfo`, DER.
@@ -166,6 +172,9 @@ impl Issuer {
         Ok(Self {
             der: der.to_vec(),
             subject: tbs.subject.as_raw().to_vec(),
+            issuer: tbs.issuer.as_raw().to_vec(),
+            issuer_key_id: extensions.authority_key_id,
+            serial: Serial::new(tbs.raw_serial()).map_err(|_| CertError::Serial)?,
             key_id: extensions.subject_key_id.ok_or(CertError::KeyIdentifier)?,
             spki: tbs.subject_pki.raw.to_vec(),
             crl_sign: usage & (1 << 6) != 0,

@@ -431,9 +431,48 @@ pub enum Refusal {
     AddressTaken,
 }
 
+impl Refusal {
+    /// The name in [`Counters::refused`]: as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Mac1 => "mac1",
+            Self::CookieDemanded => "cookie_demanded",
+            Self::RateLimited => "rate_limited",
+            Self::UnknownSession => "unknown_session",
+            Self::UnknownKey => "unknown_key",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::CrlMissing => "crl_missing",
+            Self::CrlStale => "crl_stale",
+            Self::NotAuthentic => "not_authentic",
+            Self::Replay => "replay",
+            Self::CertificateMalformed => "certificate_malformed",
+            Self::KeyMismatch => "key_mismatch",
+            Self::UnknownIssuer => "unknown_issuer",
+            Self::PathInvalid => "path_invalid",
+            Self::KeyTaken => "key_taken",
+            Self::Superseded => "superseded",
+            Self::Quota => "quota",
+            Self::AddressTaken => "address_taken",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counters_and_json_name_a_refusal_alike() {
+        for refusal in
+            [Refusal::Mac1, Refusal::UnknownKey, Refusal::NotYetValid, Refusal::CrlStale, Refusal::Quota]
+        {
+            assert_eq!(serde_json::to_value(refusal).unwrap(), refusal.name());
+        }
+    }
 
     #[test]
     fn requests_read_as_documented() {
