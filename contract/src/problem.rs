@@ -19,3 +19,17 @@ pub struct Problem {
     /// What was wrong with this request.
     pub detail: String,
 }
+
+/// [`Problem::kind`]s of a client's calls that a program must tell apart.
+pub mod kind {
+    /// No such enrolment code.
+    pub const CODE_UNKNOWN: &str = "urn:verona:problem:code-unknown";
+    /// The enrolment code was used, by another key.
+    pub const CODE_USED: &str = "urn:verona:problem:code-used";
+    /// The enrolment code's time is over.
+    pub const CODE_EXPIRED: &str = "urn:verona:problem:code-expired";
+    /// The client is disabled: it may come back.
+    pub const CLIENT_DISABLED: &str = "urn:verona:problem:client-disabled";
+    /// The client is revoked for good: it needs a new enrolment.
+    pub const CLIENT_REVOKED: &str = "urn:verona:problem:client-revoked";
+}
