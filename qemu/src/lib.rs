@@ -3,12 +3,14 @@
 //! A [`Run`] owns everything a test or the demo makes: namespaces, processes, logs. Dropping it, a panic,
 //! SIGINT and SIGTERM all take the whole of it down; what a SIGKILL left behind the next run removes.
 //! [`Topology`] lays out the networks of Verona Edge: center, internet, edge with WAN and LAN, clients.
-//! What the parts say to each other is not known here; see the demo and `tests/` for that.
+//! [`parts`] starts the product's programs in them. What they should do is not known here: that is for the
+//! demo and for `tests/`.
 
 mod error;
 mod impairment;
 pub mod machine;
 mod namespace;
+pub mod parts;
 mod process;
 mod run;
 mod signals;
@@ -16,6 +18,7 @@ mod topology;
 mod traffic;
 pub mod wait;
 pub mod web;
+mod wiretap;
 pub mod workspace;
 
 pub use error::{Error, Result};
@@ -25,3 +28,4 @@ pub use process::Process;
 pub use run::{Run, alone, clean};
 pub use topology::{ClientPlan, ClientSite, Plan, Topology, address};
 pub use traffic::{Arrivals, Balance, Download, Flow};
+pub use wiretap::{Datagram, Wiretap};

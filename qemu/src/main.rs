@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+mod demo;
 mod suite;
 
 /// Network-namespace lab of Verona Edge.
@@ -15,6 +16,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the whole path once: center, edge and clients as real processes, each step measured.
+    Demo(demo::Arguments),
     /// Run every test: unit, property, simulation, documentation, and the processes in namespaces.
     Test(suite::Arguments),
     /// Remove what a demo kept or a killed run left: processes, namespaces, files.
@@ -29,6 +32,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => suite::run(&arguments),
         Command::Clean => clean().map_err(Into::into),
         Command::Serve { address } => {

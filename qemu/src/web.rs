@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.0 as far as `curl` and the lab's own [`crate::Download`] need it. One thread a connection.
 
-use crate::{Error, Result};
+use crate::{Error, Namespace, Process, Result, wait, workspace};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -26,6 +26,46 @@ pub fn serve(address: SocketAddr) -> Result<()> {
         std::thread::spawn(move || answer(stream));
     }
     Ok(())
+}
+
+/// Starts the server as a process of its own in `place`, and waits until it answers there.
+///
+/// # Errors
+///
+/// It does not come up.
+pub fn start(place: &Namespace, address: SocketAddr) -> Result<Process> {
+    let mut command = place.command(workspace::binary("lab")?);
+    command.args(["serve", &address.to_string()]);
+    let mut process = place.run().start_process("web", command)?;
+    wait::for_value("the web server", Duration::from_secs(10), || {
+        process.must_run()?;
+        Ok(fetch(place, address).ok())
+    })?;
+    Ok(process)
+}
+
+/// `GET /` by curl from inside `place`, with a second's patience.
+///
+/// # Errors
+///
+/// The answer is not 200 and the page.
+pub fn fetch(place: &Namespace, server: SocketAddr) -> Result<()> {
+    let url = format!("http://{server}/");
+    let answer = place.output("curl", &["-sS", "--max-time", "1", "-w", "%{http_code}", &url])?;
+    if answer == format!("{PAGE}200") {
+        return Ok(());
+    }
+    Err(Error::Environment(format!("{url} answered {answer:?}")))
+}
+
+/// Repeats [`fetch`] until it succeeds.
+///
+/// # Errors
+///
+/// It has not within `limit`.
+pub fn fetch_soon(place: &Namespace, server: SocketAddr, limit: Duration) -> Result<()> {
+    let what = format!("GET http://{server}/ from {}", place.name());
+    wait::for_value(&what, limit, || Ok(fetch(place, server).ok()))
 }
 
 fn answer(mut stream: TcpStream) -> std::io::Result<()> {

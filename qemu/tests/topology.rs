@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's own way to fail")]
 
-use lab::{ClientPlan, Download, Flow, Impairment, Plan, Run, Topology, address, alone, wait};
+use lab::{ClientPlan, Download, Flow, Impairment, Plan, Run, Topology, Wiretap, address, alone, wait};
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -166,14 +166,8 @@ fn a_download_arrives_piece_by_piece() {
     let run = Run::start().unwrap();
     let net = Topology::build(&run, &plan()).unwrap();
     let server = std::net::SocketAddr::from((address::LAN_HOST, 80));
-    let mut command = net.lan.command(lab::workspace::binary("lab").unwrap());
-    command.args(["serve", &server.to_string()]);
-    let mut web = run.start_process("web", command).unwrap();
-    let page = wait::for_value("the web server", Duration::from_secs(5), || {
-        web.must_run()?;
-        Ok(net.edge.output("curl", &["-sS", &format!("http://{server}/")]).ok())
-    });
-    assert_eq!(page.unwrap(), lab::web::PAGE);
+    let web = lab::web::start(&net.lan, server).unwrap();
+    lab::web::fetch(&net.edge, server).unwrap();
 
     let download = Download::start(&net.edge, server).unwrap();
     wait::until("a piece", Duration::from_secs(5), || download.arrivals().octets > 10_000).unwrap();
@@ -181,4 +175,26 @@ fn a_download_arrives_piece_by_piece() {
     let last = download.arrivals().last.unwrap();
     wait::until("silence", Duration::from_secs(1), || last.elapsed() > Duration::from_millis(100)).unwrap();
     assert_eq!(download.arrivals().last, Some(last));
+}
+
+#[test]
+fn a_wiretap_sees_handshake_messages_once_and_no_transport() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let net = Topology::build(&run, &plan()).unwrap();
+    let tap = Wiretap::start(&net.internet).unwrap();
+    for (client, to) in [("open", address::EDGE.into()), ("home", IpAddr::from(address::EDGE_V6))] {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket =
+            net.client(client).unwrap().host.enter(|| std::net::UdpSocket::bind(any).unwrap()).unwrap();
+        for kind in [1_u8, 4, 0x10] {
+            socket.send_to(&[kind, 0, 0, 0, 9], (to, 51820)).unwrap();
+        }
+    }
+    wait::until("four messages", Duration::from_secs(5), || tap.datagrams().len() >= 4).unwrap();
+
+    let seen: Vec<_> = tap.datagrams().iter().map(|d| (d.from.ip().to_string(), d.kind())).collect();
+    let expected = [("192.0.2.2", 1), ("192.0.2.2", 16), ("2001:db8:c:1::2", 1), ("2001:db8:c:1::2", 16)];
+    assert_eq!(seen, expected.map(|(from, kind)| (from.to_owned(), kind)));
+    assert_eq!(tap.datagrams()[0].payload, [1, 0, 0, 0, 9]);
 }

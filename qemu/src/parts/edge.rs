@@ -1,0 +1,138 @@
+//! The edge: the data plane and the agent, as two processes that may die apart.
+
+use super::{READY, ask, field};
+use crate::{Namespace, Process, Result, wait, workspace};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// The UDP port of the tunnel.
+pub const LISTEN_PORT: u16 = 51820;
+
+/// An edge box with its state in the run's directory.
+#[derive(Debug)]
+pub struct Edge {
+    place: Namespace,
+    state: PathBuf,
+    interface: String,
+    /// The data plane.
+    pub tunnel: Process,
+    /// The agent.
+    pub agent: Process,
+}
+
+impl Edge {
+    /// Starts a fresh box with the factory record at `record`.
+    ///
+    /// # Errors
+    ///
+    /// A process does not come up.
+    pub fn start(place: &Namespace, record: &Path) -> Result<Self> {
+        let state = place.run().dir().join("edge");
+        let interface = place.run().interface("edge");
+        std::fs::create_dir_all(&state).map_err(crate::Error::io(format!("create {}", state.display())))?;
+        let kept = state.join("factory.json");
+        std::fs::copy(record, &kept).map_err(crate::Error::io(format!("copy {}", record.display())))?;
+        let tunnel = start_tunnel(place, &state, &interface)?;
+        let agent = start_agent(place, &state)?;
+        Ok(Self { place: place.clone(), state, interface, tunnel, agent })
+    }
+
+    /// Starts the data plane again after it was stopped or crashed.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn tunnel_again(&mut self) -> Result<()> {
+        self.tunnel = start_tunnel(&self.place, &self.state, &self.interface)?;
+        Ok(())
+    }
+
+    /// Starts the agent again after it was stopped or crashed.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn agent_again(&mut self) -> Result<()> {
+        self.agent = start_agent(&self.place, &self.state)?;
+        Ok(())
+    }
+
+    /// One command of `edgectl`, with its answer.
+    ///
+    /// # Errors
+    ///
+    /// The agent refuses or does not answer.
+    pub fn edgectl(&self, arguments: &[&str]) -> Result<Value> {
+        let socket = self.agent_socket();
+        let socket = socket.to_string_lossy();
+        let mut all = vec!["--socket", &socket];
+        all.extend(arguments);
+        all.push("--json");
+        ask(&self.place, "edgectl", &all)
+    }
+
+    /// How many handshakes were refused for `reason` since the data plane started.
+    ///
+    /// # Errors
+    ///
+    /// The agent does not answer.
+    pub fn refused(&self, reason: &str) -> Result<u64> {
+        let status = self.edgectl(&["status"])?;
+        Ok(field(&status, "refused").and_then(|counters| counters.get(reason)?.as_u64()).unwrap_or(0))
+    }
+
+    /// The name of the tunnel interface.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The namespace that it runs in.
+    #[must_use]
+    pub fn place(&self) -> &Namespace {
+        &self.place
+    }
+
+    /// The agent's state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.state.join("state")
+    }
+
+    /// The control socket of the data plane.
+    #[must_use]
+    pub fn tunnel_socket(&self) -> PathBuf {
+        self.state.join("tunnel.sock")
+    }
+
+    /// The agent's socket.
+    #[must_use]
+    pub fn agent_socket(&self) -> PathBuf {
+        self.state.join("agent.sock")
+    }
+}
+
+fn start_tunnel(place: &Namespace, state: &Path, interface: &str) -> Result<Process> {
+    let socket = state.join("tunnel.sock");
+    let mut command = place.command(workspace::binary("edge-tunnel")?);
+    command.arg("-f").arg("--control").arg(&socket).arg(interface);
+    let mut tunnel = place.run().start_process("edge-tunnel", command)?;
+    wait::for_value("the tunnel's control socket", READY, || {
+        tunnel.must_run()?;
+        Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
+    })?;
+    Ok(tunnel)
+}
+
+fn start_agent(place: &Namespace, state: &Path) -> Result<Process> {
+    let socket = state.join("agent.sock");
+    let mut command = place.command(workspace::binary("edge-agent")?);
+    command.arg("--state").arg(state.join("state")).arg("--record").arg(state.join("factory.json"));
+    command.arg("--tunnel").arg(state.join("tunnel.sock")).arg("--socket").arg(&socket);
+    let mut agent = place.run().start_process("edge-agent", command)?;
+    wait::for_value("the agent's socket", READY, || {
+        agent.must_run()?;
+        Ok(std::os::unix::net::UnixStream::connect(&socket).ok())
+    })?;
+    Ok(agent)
+}
