@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
+pub mod forgery;
 pub mod fuzz;
+pub mod gate;
 pub mod pki;
 pub mod seeds;

@@ -3,9 +3,7 @@
 use super::account::{Account, Done, milliseconds};
 use anyhow::{Context, Result, bail, ensure};
 use lab::parts::{Center, Edge, StockClient, VeronaClient, field};
-use lab::{
-    ClientPlan, Download, Namespace, Plan, Process, Run, Topology, Wiretap, address, wait, web, workspace,
-};
+use lab::{ClientPlan, Download, Plan, Process, Run, Topology, Wiretap, address, wait, web, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
