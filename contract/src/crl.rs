@@ -177,6 +177,18 @@ pub struct CrlMark {
 }
 
 impl CrlMark {
+    /// A mark read back from the disk.
+    #[must_use]
+    pub const fn new(number: u64, digest: [u8; 32]) -> Self {
+        Self { number, digest }
+    }
+
+    /// SHA-256 of the list's DER.
+    #[must_use]
+    pub const fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// cRLNumber.
     #[must_use]
     pub const fn number(&self) -> u64 {

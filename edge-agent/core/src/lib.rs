@@ -1,1 +1,17 @@
-//! x
+//! What the agent decides, apart from what it does: which bundle and which list it accepts, what the tunnel
+//! and the kernel should then look like, how log records lie on the disk, when it tries again.
+//!
+//! Nothing here reads a clock, a file or a socket; time and entropy are arguments. The shell around it
+//! (crate `edge-agent`) only moves octets.
+
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod bundle;
+pub mod clock;
+pub mod condition;
+pub mod journal;
+pub mod network;
+pub mod policy;
+pub mod revocation;
+pub mod spool;

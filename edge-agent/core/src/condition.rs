@@ -1,0 +1,197 @@
+//! Conditions: what is wrong with the box now, under codes that monitoring may rely on.
+//!
+//! A condition is computed from facts at the moment of asking, never stored, so it cannot outlive its cause.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use verona_contract::control::CrlState;
+use verona_contract::key::KeyId;
+
+/// A stable code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Code {
+    /// The box has no operational certificate.
+    NotEnrolled,
+    /// The operational certificate has ended: the center will not answer.
+    CertificateExpired,
+    /// The last requests to the center failed.
+    CenterUnreachable,
+    /// `edge-tunnel` does not answer.
+    TunnelDown,
+    /// No configuration is in force.
+    ConfigMissing,
+    /// The newest bundle was refused; an older one is in force.
+    ConfigRefused,
+    /// An issuer has no list, so its clients are denied.
+    CrlMissing,
+    /// A list is past nextUpdate.
+    CrlStale,
+    /// The newest list offered by the center was refused.
+    CrlRefused,
+    /// The wall clock is not believed.
+    ClockUnsynced,
+    /// The spool is over 80 % of its quota.
+    #[serde(rename = "spool-80")]
+    Spool80,
+    /// A damaged part of the spool was set aside.
+    SpoolDamaged,
+}
+
+impl Code {
+    /// The text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "not-enrolled",
+            Self::CertificateExpired => "certificate-expired",
+            Self::CenterUnreachable => "center-unreachable",
+            Self::TunnelDown => "tunnel-down",
+            Self::ConfigMissing => "config-missing",
+            Self::ConfigRefused => "config-refused",
+            Self::CrlMissing => "crl-missing",
+            Self::CrlStale => "crl-stale",
+            Self::CrlRefused => "crl-refused",
+            Self::ClockUnsynced => "clock-unsynced",
+            Self::Spool80 => "spool-80",
+            Self::SpoolDamaged => "spool-damaged",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One condition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// For programs.
+    pub code: Code,
+    /// For people: which thing, and why.
+    pub detail: String,
+}
+
+/// The facts that conditions follow from.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Whether there is an operational certificate.
+    pub enrolled: bool,
+    /// Whether it has ended, by a clock that is believed.
+    pub certificate_expired: bool,
+    /// Why the last request to the center failed; none = it did not.
+    pub center_failure: Option<String>,
+    /// Why the tunnel does not answer; none = it does.
+    pub tunnel_failure: Option<String>,
+    /// Sequence number of the configuration in force.
+    pub config_seq: Option<u64>,
+    /// Why the newest bundle was refused.
+    pub config_refused: Option<String>,
+    /// Each issuer's list and what it allows, as the data plane sees it.
+    pub lists: Vec<(KeyId, CrlState)>,
+    /// Why an issuer's newest list was refused.
+    pub crl_refused: Vec<(KeyId, String)>,
+    /// Why the clock is not believed; none = it is.
+    pub clock_doubt: Option<String>,
+    /// Octets of the spool in use, and its quota.
+    pub spool: (u64, u64),
+    /// Segments set aside.
+    pub spool_damaged: usize,
+}
+
+/// What is wrong, in a fixed order: first what explains the rest.
+#[must_use]
+pub fn conditions(facts: &Facts) -> Vec<Condition> {
+    let mut found = Vec::new();
+    let mut add =
+        |code, detail: &dyn fmt::Display| found.push(Condition { code, detail: detail.to_string() });
+    if !facts.enrolled {
+        add(Code::NotEnrolled, &"no operational certificate yet");
+    }
+    if facts.certificate_expired {
+        add(Code::CertificateExpired, &"the operational certificate has ended");
+    }
+    if let Some(reason) = &facts.center_failure {
+        add(Code::CenterUnreachable, reason);
+    }
+    if let Some(reason) = &facts.tunnel_failure {
+        add(Code::TunnelDown, reason);
+    }
+    if facts.config_seq.is_none() {
+        add(Code::ConfigMissing, &"no configuration is in force: no client is admitted");
+    }
+    if let Some(reason) = &facts.config_refused {
+        add(Code::ConfigRefused, reason);
+    }
+    for (issuer, state) in &facts.lists {
+        match state {
+            CrlState::Missing => add(Code::CrlMissing, &format!("no list of issuer {issuer}")),
+            CrlState::Grace => {
+                add(Code::CrlStale, &format!("list of issuer {issuer} is past nextUpdate, in grace"));
+            }
+            CrlState::Stale => add(Code::CrlStale, &format!("list of issuer {issuer} is past its grace")),
+            CrlState::Fresh | CrlState::Undated => {}
+        }
+    }
+    for (issuer, reason) in &facts.crl_refused {
+        add(Code::CrlRefused, &format!("issuer {issuer}: {reason}"));
+    }
+    if let Some(reason) = &facts.clock_doubt {
+        add(Code::ClockUnsynced, reason);
+    }
+    let (used, quota) = facts.spool;
+    if used.saturating_mul(5) >= quota.saturating_mul(4) && quota > 0 {
+        add(Code::Spool80, &format!("{used} of {quota} octets in use"));
+    }
+    if facts.spool_damaged > 0 {
+        add(Code::SpoolDamaged, &format!("{} segments set aside", facts.spool_damaged));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn healthy() -> Facts {
+        Facts { enrolled: true, config_seq: Some(1), spool: (79, 100), ..Facts::default() }
+    }
+
+    #[test]
+    fn each_fact_has_its_code() {
+        let issuer: KeyId = "0a".parse().unwrap();
+        let changes: [(&str, fn(&mut Facts, KeyId)); 12] = [
+            ("not-enrolled", |f, _| f.enrolled = false),
+            ("certificate-expired", |f, _| f.certificate_expired = true),
+            ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
+            ("tunnel-down", |f, _| f.tunnel_failure = Some("no socket".into())),
+            ("config-missing", |f, _| f.config_seq = None),
+            ("config-refused", |f, _| f.config_refused = Some("older".into())),
+            ("crl-missing", |f, i| f.lists.push((i, CrlState::Missing))),
+            ("crl-stale", |f, i| f.lists.push((i, CrlState::Grace))),
+            ("crl-stale", |f, i| f.lists.push((i, CrlState::Stale))),
+            ("crl-refused", |f, i| f.crl_refused.push((i, "older".into()))),
+            ("clock-unsynced", |f, _| f.clock_doubt = Some("1970".into())),
+            ("spool-80", |f, _| f.spool = (80, 100)),
+        ];
+        assert_eq!(conditions(&healthy()), []);
+        for (code, change) in changes {
+            let mut facts = healthy();
+            change(&mut facts, issuer.clone());
+            let found = conditions(&facts);
+            assert_eq!(found.iter().map(|one| one.code.as_str()).collect::<Vec<_>>(), [code]);
+            // The text form and the JSON form are the same word.
+            assert_eq!(serde_json::to_value(found[0].code).unwrap(), code);
+        }
+    }
+
+    #[test]
+    fn lists_that_allow_are_no_condition() {
+        let issuer: KeyId = "0a".parse().unwrap();
+        let lists = vec![(issuer.clone(), CrlState::Fresh), (issuer, CrlState::Undated)];
+        assert_eq!(conditions(&Facts { lists, ..healthy() }), []);
+    }
+}

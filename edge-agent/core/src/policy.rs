@@ -1,0 +1,34 @@
+//! From a configuration to what the data plane is told.
+
+use verona_contract::api::Rejected;
+use verona_contract::config::{EdgeConfig, OwnerConfig};
+use verona_contract::control::{OwnerPolicy, Policy, RejectedClient};
+use verona_contract::key::Secret;
+
+/// The policy of `config`, with the edge's own key, which the center never sees.
+#[must_use]
+pub fn policy(config: &EdgeConfig, private_key: Secret) -> Policy {
+    Policy {
+        seq: config.seq,
+        private_key,
+        listen_port: config.tunnel.listen_port,
+        owners: config.tunnel.owners.iter().map(owner_policy).collect(),
+    }
+}
+
+fn owner_policy(owner: &OwnerConfig) -> OwnerPolicy {
+    OwnerPolicy {
+        owner: owner.owner.clone(),
+        anchors: owner.anchors.clone(),
+        crl: owner.crl,
+        psk_root: owner.psk_root.clone(),
+        clients: owner.clients.clone(),
+        max_clients: owner.max_clients,
+    }
+}
+
+/// A pushed certificate that the data plane did not take, as the center is told of it.
+#[must_use]
+pub fn rejected(client: &RejectedClient) -> Rejected {
+    Rejected { path: format!("tunnel.{}", client.path), reason: client.reason.clone(), used_instead: None }
+}
