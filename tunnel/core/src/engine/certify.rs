@@ -1,0 +1,273 @@
+//! Certified mode: policy, lists and clock come in; whom they no longer cover is cut before the call returns.
+
+use super::Engine;
+use super::introduce::digest;
+use crate::PublicKey;
+use crate::certified::{Certified, unix_nanos, unix_seconds};
+use crate::crl_set::CrlSet;
+use crate::output::Output;
+use crate::peer::{Basis, Peer};
+use crate::peers::PeerId;
+use crate::policy::{PushedClient, VerifiedPolicy};
+use crate::record::{Record, Standing};
+use crate::time::Now;
+use std::collections::HashSet;
+use verona_contract::cert::Issuer;
+use verona_contract::control::{
+    CertificateSource, CrlInfo, CrlInstalled, CrlState, Cut, CutReason, Event, PeerInfo, PolicyInstalled,
+    Refusal, RejectedClient,
+};
+use verona_contract::crl::CrlError;
+use verona_contract::key::KeyId;
+
+/// Why a verified list does not take effect. The one before it stays in force.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CrlRefused {
+    /// The policy has changed since the list was verified.
+    #[error("no owner of the policy has issuer {0}")]
+    UnknownIssuer(KeyId),
+    /// Older than the list in force, or another of the same number. An alarm.
+    #[error(transparent)]
+    Order(CrlError),
+}
+
+impl Engine {
+    /// Replaces the policy. From the first one on, only certified peers exist. Peers that the new policy does
+    /// not cover are removed and their sessions cut; lists of issuers that it keeps stay in force.
+    pub fn install_policy(
+        &mut self,
+        now: Now,
+        policy: VerifiedPolicy,
+        _out: &mut impl Output,
+    ) -> PolicyInstalled {
+        let VerifiedPolicy { seq, identity, trust, clients, mut rejected, .. } = policy;
+        if self.identity.as_ref().is_none_or(|old| old.public() != identity.public()) {
+            self.replace_identity(Some(identity));
+        }
+        let trusted = self.certified.as_ref().is_some_and(|old| old.clock_trusted);
+        let old = self.certified.replace(Certified::new(seq, trust, trusted));
+        let pushed = clients.iter().map(|client| client.verified.leaf.key).collect();
+        let mut cut = self.carry_over(old, &pushed);
+        for client in clients {
+            let path = client.path.clone();
+            if let Err(refusal) = self.keep_pushed(client, now, &mut cut) {
+                rejected.push(RejectedClient { path, reason: refusal.to_string() });
+            }
+        }
+        cut.extend(self.sweep(now));
+        PolicyInstalled { seq, clients: self.peers.len(), cut, rejected }
+    }
+
+    /// Takes over what the new policy still covers, and removes the rest.
+    fn carry_over(&mut self, old: Option<Certified>, pushed: &HashSet<PublicKey>) -> Vec<Cut> {
+        let mut cut = Vec::new();
+        if let (Some(old), Some(new)) = (old, &mut self.certified) {
+            for learned in &old.learned {
+                let owner = old.owner(learned.owner).and_then(|owner| new.trust.owner_index(&owner.code));
+                if let Some(owner) = owner {
+                    new.learn(owner, &learned.issuer);
+                }
+            }
+            let Certified { lists, trust, unproven, .. } = old;
+            new.lists = lists;
+            let covered: HashSet<KeyId> = new.issuers().map(|issuer| issuer.key_id.clone()).collect();
+            new.lists.retain(|issuer, _| covered.contains(issuer));
+            new.unproven = unproven;
+            for id in self.peers.ids() {
+                let code =
+                    self.peers.peer(id).and_then(Peer::record).and_then(|record| trust.owner(record.owner));
+                let psk_changed = code.is_some_and(|old| {
+                    let new =
+                        self.certified.as_ref().and_then(|new| new.owner(new.trust.owner_index(&old.code)?));
+                    new.is_none_or(|new| new.psk_root != old.psk_root)
+                });
+                let owner = code.and_then(|owner| self.certified.as_ref()?.trust.owner_index(&owner.code));
+                self.carry_over_peer(id, owner, pushed, psk_changed, &mut cut);
+            }
+        } else {
+            for id in self.peers.ids() {
+                self.remove_peer(id);
+            }
+        }
+        cut
+    }
+
+    fn carry_over_peer(
+        &mut self,
+        id: PeerId,
+        owner: Option<u16>,
+        pushed: &HashSet<PublicKey>,
+        psk_changed: bool,
+        cut: &mut Vec<Cut>,
+    ) {
+        let (Some(peer), Some(certified)) = (self.peers.peer_mut(id), &mut self.certified) else { return };
+        let key = peer.key;
+        if psk_changed {
+            peer.session = None;
+        }
+        let covered = match (&mut peer.basis, owner) {
+            (Basis::Certified(record), Some(owner)) => {
+                let kept = record.standing != Standing::Pushed || pushed.contains(&key);
+                let anchored = certified
+                    .trust
+                    .anchors()
+                    .iter()
+                    .any(|anchor| anchor.owner == owner && *anchor.key_id == *record.anchor());
+                record.owner = owner;
+                if let (Standing::Proven(_), true) = (record.standing, kept && anchored) {
+                    record.standing = Standing::Proven(certified.use_record(owner, id, None));
+                }
+                kept && anchored
+            }
+            _ => false,
+        };
+        if !covered {
+            cut.extend(self.cut(id, CutReason::Policy));
+            self.remove_peer(id);
+        }
+    }
+
+    fn keep_pushed(&mut self, client: PushedClient, now: Now, cut: &mut Vec<Cut>) -> Result<(), Refusal> {
+        let PushedClient { verified, der, .. } = client;
+        let certified = self.certified.as_mut().ok_or(Refusal::UnknownIssuer)?;
+        let candidate =
+            certified.record(verified, CertificateSource::Pushed, digest(&der), Standing::Pushed)?;
+        // What the client itself has shown meanwhile may be newer than what the center pushes.
+        let known = self.peers.id_of(&candidate.key);
+        if let Some(old) = known.and_then(|id| self.peers.peer_mut(id)?.record_mut())
+            && old.not_after > candidate.record.not_after
+            && old.subject == candidate.record.subject
+        {
+            certified.forget_record(old.owner, old.place());
+            old.standing = Standing::Pushed;
+            return Ok(());
+        }
+        let _ = cut;
+        self.keep(candidate, now).map(|_| ())
+    }
+
+    /// Puts a verified list in force and cuts whom it lists: no packet of a cut peer is delivered after the
+    /// call returns.
+    ///
+    /// # Errors
+    ///
+    /// [`CrlRefused`]; then nothing was changed.
+    pub fn install_crl(&mut self, now: Now, crl: CrlSet) -> Result<CrlInstalled, CrlRefused> {
+        let issuer = crl.issuer().clone();
+        let certified =
+            self.certified.as_mut().filter(|certified| certified.owner_of_issuer(&issuer).is_some());
+        let certified = certified.ok_or_else(|| CrlRefused::UnknownIssuer(issuer.clone()))?;
+        if let Some(stored) = certified.lists.get(&issuer) {
+            crl.check_follows(stored).map_err(CrlRefused::Order)?;
+        }
+        let (number, entries) = (crl.number(), crl.entries());
+        certified.lists.insert(issuer.clone(), crl);
+        let cut = self.sweep(now);
+        Ok(CrlInstalled { issuer, number, entries, applied_at_ns: unix_nanos(now.wall), cut })
+    }
+
+    /// Tells whether the wall clock may be believed. Once it is, dates are checked for every live session.
+    pub fn set_clock(&mut self, now: Now, trusted: bool) {
+        if let Some(certified) = &mut self.certified {
+            certified.clock_trusted = trusted;
+            self.sweep(now);
+        }
+    }
+
+    /// Re-checks every live session.
+    fn sweep(&mut self, now: Now) -> Vec<Cut> {
+        let live: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.session.is_some()).map(|(id, _)| id).collect();
+        live.into_iter().filter_map(|id| self.cut_if_refused(id, now)).collect()
+    }
+
+    /// Ends a session whose peer would not be admitted now.
+    pub(super) fn cut_if_refused(&mut self, id: PeerId, now: Now) -> Option<Cut> {
+        let reason = match self.admit(id, now) {
+            Ok(_) => return None,
+            Err(Refusal::Revoked) => CutReason::Revoked,
+            Err(Refusal::CrlStale) => CutReason::CrlStale,
+            Err(Refusal::Expired | Refusal::NotYetValid) => CutReason::CertificateExpired,
+            Err(_) => CutReason::Policy,
+        };
+        self.cut(id, reason)
+    }
+
+    /// Ends a session, its queue with it. The record stays, so that the next handshake is told why.
+    pub(super) fn cut(&mut self, id: PeerId, reason: CutReason) -> Option<Cut> {
+        let peer = self.peers.peer_mut(id)?;
+        peer.session.take()?;
+        let cut = peer.record()?.cut(peer.key);
+        self.journal.totals.sessions_cut += 1;
+        self.journal.push(Event::Cut { cut: cut.clone(), reason });
+        Some(cut)
+    }
+
+    /// The policy's sequence number; none before the first policy.
+    #[must_use]
+    pub fn policy_seq(&self) -> Option<u64> {
+        self.certified.as_ref().map(|certified| certified.seq)
+    }
+
+    /// Whether the wall clock is believed.
+    #[must_use]
+    pub fn clock_trusted(&self) -> bool {
+        self.certified.as_ref().is_some_and(|certified| certified.clock_trusted)
+    }
+
+    /// Live sessions, and certified records.
+    #[must_use]
+    pub fn population(&self) -> (usize, usize) {
+        let count = |wanted: fn(&Peer) -> bool| self.peers.iter().filter(|(_, peer)| wanted(peer)).count();
+        (count(|peer| peer.session.is_some()), count(|peer| peer.record().is_some()))
+    }
+
+    /// The issuers whose lists are verified and kept: for [`CrlSet::load`].
+    #[must_use]
+    pub fn issuers(&self) -> Vec<Issuer> {
+        self.certified.iter().flat_map(Certified::issuers).cloned().collect()
+    }
+
+    /// Every certified peer.
+    #[must_use]
+    pub fn peers(&self, _now: Now) -> Vec<PeerInfo> {
+        let info = |peer: &Peer| {
+            let record: &Record = peer.record()?;
+            Some(PeerInfo {
+                key: peer.key,
+                subject: record.subject.to_string(),
+                owner: self.certified.as_ref()?.owner(record.owner)?.code.clone(),
+                serial: record.serial,
+                not_after: record.not_after,
+                source: record.source,
+                addresses: peer.allowed_ips.iter().map(verona_contract::ipnet::IpNet::address).collect(),
+                endpoint: peer.endpoint,
+                last_handshake: peer.last_handshake.map(unix_seconds),
+                rx_bytes: peer.rx_bytes,
+                tx_bytes: peer.tx_bytes,
+            })
+        };
+        self.peers.iter().filter_map(|(_, peer)| info(peer)).collect()
+    }
+
+    /// Every issuer, with its list.
+    #[must_use]
+    pub fn crls(&self, now: Now) -> Vec<CrlInfo> {
+        let Some(certified) = &self.certified else { return Vec::new() };
+        let info = |issuer: &Issuer| {
+            let list = certified.lists.get(&issuer.key_id);
+            let owner = certified.owner_of_issuer(&issuer.key_id).and_then(|owner| certified.owner(owner));
+            let state = list.zip(owner).map(|(list, owner)| list.state(owner.crl, certified.wall(now)));
+            CrlInfo {
+                issuer: issuer.key_id.clone(),
+                number: list.map(CrlSet::number),
+                this_update: list.map(CrlSet::this_update),
+                next_update: list.map(CrlSet::next_update),
+                entries: list.map_or(0, CrlSet::entries),
+                state: state.unwrap_or(CrlState::Missing),
+            }
+        };
+        certified.issuers().map(info).collect()
+    }
+}

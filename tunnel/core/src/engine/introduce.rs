@@ -1,0 +1,261 @@
+//! The edge's side of an introduction, and what becomes of a verified certificate: a record, or a refusal.
+
+use super::Engine;
+use super::datagrams::Refused;
+use crate::admission::{self, Admitted};
+use crate::certified::{Certified, MAX_UNPROVEN, UNPROVEN_LIFE, Unproven};
+use crate::introduction::{self, IntroductionError};
+use crate::path::{self, VerifiedLeaf};
+use crate::peer::{Basis, Peer};
+use crate::peers::PeerId;
+use crate::policy::Trust;
+use crate::record::{Record, Standing};
+use crate::time::Now;
+use crate::{IpNet, PublicKey, noise};
+use std::net::SocketAddr;
+use std::time::Instant;
+use verona_contract::cert::Leaf;
+use verona_contract::control::{CertificateSource, CutReason, Event, Refusal};
+
+/// Records that are looked at to find one without a session; those with one are then used, so a search moves on.
+const EVICTION_SEARCH: usize = 32;
+
+impl Engine {
+    /// Opens, verifies and keeps an introduction. There is no answer: the handshake that follows is one.
+    pub(super) fn handle_introduction(&mut self, now: Now, datagram: &[u8]) -> Result<(), Refused> {
+        let identity = self.identity.as_ref().ok_or(Refusal::Mac1)?;
+        let opened = introduction::open(identity, datagram).map_err(|error| match error {
+            IntroductionError::Unauthentic => Refusal::NotAuthentic,
+            IntroductionError::Malformed => Refusal::CertificateMalformed,
+        })?;
+        let refused = |reason| Refused(reason, Some(opened.key));
+        let digest = digest(&opened.certificates.leaf);
+        if self.is_known(&opened.key, &digest) {
+            self.journal.totals.introductions_repeated += 1;
+            return Ok(());
+        }
+        let leaf =
+            Leaf::parse(&opened.certificates.leaf).map_err(|_| refused(Refusal::CertificateMalformed))?;
+        if leaf.key != opened.key {
+            return Err(refused(Refusal::KeyMismatch));
+        }
+        let certified = self.certified.as_mut().ok_or(Refusal::Malformed)?;
+        let verified = path::verify(&certified.trust, leaf, &opened.certificates).map_err(refused)?;
+        let standing = Standing::Unproven(now.mono + UNPROVEN_LIFE);
+        let record =
+            certified.record(verified, CertificateSource::Introduced, digest, standing).map_err(refused)?;
+        let _: Admitted = certified.check(record.key, &record.record, now).map_err(refused)?;
+        let id = self.keep(record, now).map_err(refused)?;
+        self.start_segment(id, opened.key, now.mono);
+        self.journal.totals.introductions += 1;
+        Ok(())
+    }
+
+    fn is_known(&self, key: &PublicKey, digest: &[u8; 16]) -> bool {
+        let record = self.peers.id_of(key).and_then(|id| self.peers.peer(id)?.record());
+        record.is_some_and(|record| record.digest == *digest)
+    }
+
+    /// Gives a verified certificate a place: a new peer, or the renewal of a known one.
+    pub(super) fn keep(&mut self, candidate: Candidate, now: Now) -> Result<PeerId, Refusal> {
+        let Candidate { key, mut record, addresses } = candidate;
+        let known = self.peers.id_of(&key);
+        if let Some(old) = known.and_then(|id| self.peers.peer(id)?.record()) {
+            if old.owner != record.owner || old.subject != record.subject {
+                return Err(Refusal::KeyTaken);
+            }
+            if record.not_after < old.not_after {
+                return Err(Refusal::Superseded);
+            }
+            // A renewal inherits its place: what was pushed or proven stays so.
+            if record.standing != Standing::Pushed {
+                record.standing = old.standing;
+                record.source = old.source;
+            } else if let Some(certified) = &mut self.certified {
+                certified.forget_record(old.owner, old.place());
+            }
+        }
+        self.free_addresses(known, &record, &addresses)?;
+        let id = match known {
+            Some(id) => id,
+            None => {
+                self.make_room(&record, now)?;
+                let floor = self.floors.of(&key);
+                let peer = Peer::new(key, Basis::Certified(Box::new(record.clone())), floor);
+                self.peers.insert(peer).ok_or(Refusal::Quota)?
+            }
+        };
+        self.clear_routes(id);
+        for net in addresses {
+            self.add_route(id, net);
+        }
+        if let Some(peer) = self.peers.peer_mut(id) {
+            peer.basis = Basis::Certified(Box::new(record));
+        }
+        Ok(id)
+    }
+
+    /// Makes sure that nobody else has the addresses. A client that has enrolled again has a new key and its
+    /// old addresses: the later certificate of one subject wins.
+    fn free_addresses(
+        &mut self,
+        own: Option<PeerId>,
+        record: &Record,
+        addresses: &[IpNet],
+    ) -> Result<(), Refusal> {
+        let mut losers = Vec::new();
+        for net in addresses {
+            let Some(holder) = self.routes.lookup(net.address()).filter(|holder| Some(*holder) != own) else {
+                continue;
+            };
+            let other = self.peers.peer(holder).and_then(Peer::record).ok_or(Refusal::AddressTaken)?;
+            if other.owner != record.owner || other.subject != record.subject {
+                return Err(Refusal::AddressTaken);
+            }
+            if other.not_before > record.not_before {
+                return Err(Refusal::Superseded);
+            }
+            losers.push(holder);
+        }
+        for loser in losers {
+            self.cut(loser, CutReason::Policy);
+            self.remove_peer(loser);
+        }
+        Ok(())
+    }
+
+    /// Keeps to the owner's quota: its least recently used record without a session gives way.
+    fn make_room(&mut self, record: &Record, now: Now) -> Result<(), Refusal> {
+        if record.standing == Standing::Pushed {
+            return Ok(());
+        }
+        let Some(certified) = &self.certified else { return Err(Refusal::UnknownIssuer) };
+        let quota = certified.owner(record.owner).map_or(0, |owner| owner.max_clients);
+        if quota == 0 {
+            return Err(Refusal::Quota);
+        }
+        if certified.records_of(record.owner) >= quota {
+            self.evict(record, now)?;
+        }
+        Ok(())
+    }
+
+    fn evict(&mut self, record: &Record, _now: Now) -> Result<(), Refusal> {
+        let Some(certified) = &mut self.certified else { return Err(Refusal::Quota) };
+        let oldest: Vec<_> = certified.oldest(record.owner).take(EVICTION_SEARCH).collect();
+        for id in oldest {
+            let Some(peer) = self.peers.peer_mut(id) else { continue };
+            if peer.session.is_none() {
+                self.remove_peer(id);
+                self.journal.totals.records_evicted += 1;
+                return Ok(());
+            }
+            if let Some(known) = peer.record_mut() {
+                known.standing = Standing::Proven(certified.use_record(known.owner, id, known.place()));
+            }
+        }
+        Err(Refusal::Quota)
+    }
+
+    /// Starts the 30 s in which an introduced key must prove a handshake.
+    fn start_segment(&mut self, id: PeerId, key: PublicKey, now: Instant) {
+        let standing = self.peers.peer(id).and_then(Peer::record).map(|record| record.standing);
+        let (Some(Standing::Unproven(until)), Some(certified)) = (standing, &mut self.certified) else {
+            return;
+        };
+        certified.unproven.push_back(Unproven { until, id, key });
+        if certified.unproven.len() > MAX_UNPROVEN
+            && let Some(oldest) = certified.unproven.pop_front()
+        {
+            self.drop_if_unproven(&oldest);
+        }
+        self.drop_unproven(now);
+    }
+
+    /// Drops the introduced records whose time to prove themselves is over.
+    pub(super) fn drop_unproven(&mut self, now: Instant) {
+        while let Some(certified) = &mut self.certified
+            && certified.unproven.front().is_some_and(|entry| entry.until <= now)
+        {
+            let Some(entry) = certified.unproven.pop_front() else { return };
+            self.drop_if_unproven(&entry);
+        }
+    }
+
+    fn drop_if_unproven(&mut self, entry: &Unproven) {
+        let Some(peer) = self.peers.peer(entry.id).filter(|peer| peer.key == entry.key) else { return };
+        if peer.record().is_some_and(|record| record.standing == Standing::Unproven(entry.until)) {
+            self.remove_peer(entry.id);
+        }
+    }
+
+    /// A certified peer has used a session: its record counts as proven and as used. `admitted_from` is where
+    /// it was heard from when this was its first session.
+    pub(super) fn record_is_proven(&mut self, id: PeerId, admitted_from: Option<SocketAddr>) {
+        let (Some(peer), Some(certified)) = (self.peers.peer_mut(id), &mut self.certified) else { return };
+        let key = peer.key;
+        let Some(record) = peer.record_mut() else { return };
+        if record.standing != Standing::Pushed {
+            record.standing = Standing::Proven(certified.use_record(record.owner, id, record.place()));
+        }
+        let (source, subject) = (record.source, record.subject.to_string());
+        let owner = certified.owner(record.owner).map(|owner| owner.code.clone());
+        if let (Some(endpoint), Some(owner)) = (admitted_from, owner) {
+            self.journal.push(Event::Admitted { key, subject, owner, endpoint, source });
+        }
+    }
+}
+
+/// A verified certificate that has no place yet.
+pub(super) struct Candidate {
+    pub(super) key: PublicKey,
+    pub(super) record: Record,
+    pub(super) addresses: Vec<IpNet>,
+}
+
+impl Certified {
+    /// Makes the record of a verified certificate; a new intermediate is remembered for its list.
+    pub(super) fn record(
+        &mut self,
+        verified: VerifiedLeaf,
+        source: CertificateSource,
+        digest: [u8; 16],
+        standing: Standing,
+    ) -> Result<Candidate, Refusal> {
+        let VerifiedLeaf { leaf, intermediate, anchor, not_before, not_after } = verified;
+        let anchor = Trust::anchors(&self.trust).get(anchor).ok_or(Refusal::UnknownIssuer)?;
+        let (owner, anchor_id) = (anchor.owner, anchor.key_id.clone());
+        let (issuer, intermediate) = match intermediate {
+            None => (anchor_id, None),
+            Some(ca) => {
+                let key_id = self.learn(owner, &ca).ok_or(Refusal::PathInvalid)?;
+                (key_id, Some(Box::new((anchor_id, ca.serial))))
+            }
+        };
+        let record = Record {
+            owner,
+            issuer,
+            serial: leaf.serial,
+            intermediate,
+            subject: leaf.subject.into(),
+            not_before,
+            not_after,
+            source,
+            digest,
+            standing,
+        };
+        let addresses = leaf.addresses.into_iter().map(IpNet::host).collect();
+        Ok(Candidate { key: leaf.key, record, addresses })
+    }
+
+    /// The re-check of a record that has no peer yet.
+    fn check(&self, key: PublicKey, record: &Record, now: Now) -> Result<Admitted, Refusal> {
+        let owner = self.owner(record.owner).ok_or(Refusal::UnknownIssuer)?;
+        admission::certified(key, record, self, owner.crl, self.wall(now), false)
+    }
+}
+
+/// BLAKE2s-128 of a certificate: recognises the same one, decides nothing else.
+pub(super) fn digest(der: &[u8]) -> [u8; 16] {
+    noise::mac(b"verona leaf", &[der])
+}

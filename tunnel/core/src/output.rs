@@ -1,0 +1,25 @@
+//! Where the engine writes.
+//!
+//! The buffers are the shell's own send buffers, so a datagram is written once, by the cipher. A call to
+//! one of the `*_buffer` functions is followed by exactly one matching commit, or by none: then the buffer
+//! is abandoned and the next call may hand out the same one.
+
+use std::net::SocketAddr;
+
+/// The shell's two directions: datagrams to the network, packets to the TUN device.
+pub trait Output {
+    /// A buffer of at least `len` octets for one datagram to `to`.
+    fn datagram_buffer(&mut self, to: SocketAddr, len: usize) -> &mut [u8];
+    /// Sends the first `len` octets of the last datagram buffer.
+    fn commit_datagram(&mut self, len: usize);
+    /// A buffer of at least `len` octets for one inner IP packet.
+    fn packet_buffer(&mut self, len: usize) -> &mut [u8];
+    /// Hands the first `len` octets of the last packet buffer to the TUN device.
+    fn commit_packet(&mut self, len: usize);
+}
+
+/// Sends octets that exist already: handshake messages and the flushed queue, never the fast path.
+pub(crate) fn send_datagram(out: &mut impl Output, to: SocketAddr, octets: &[u8]) {
+    out.datagram_buffer(to, octets.len())[..octets.len()].copy_from_slice(octets);
+    out.commit_datagram(octets.len());
+}

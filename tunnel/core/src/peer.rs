@@ -1,0 +1,112 @@
+//! One peer: what is known of it whether or not it has a session.
+//!
+//! An idle certified peer costs about 0.4 kB; the protocol state (11 kB) exists for live sessions only. The
+//! last timestamp stays here, outside that state: a fresh `Tunn` would answer a recorded initiation.
+
+use crate::cookie::Cookie;
+use crate::identity::ReachKeys;
+use crate::record::Record;
+use crate::session::Session;
+use crate::time::Tai64n;
+use crate::{Introduction, IpNet, PublicKey, Secret};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+pub(crate) struct Peer {
+    pub(crate) key: PublicKey,
+    pub(crate) basis: Basis,
+    /// Moves only with an authenticated transport message or response.
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) allowed_ips: Vec<IpNet>,
+    /// The newest initiation that this key has proven.
+    pub(crate) last_timestamp: Tai64n,
+    pub(crate) last_handshake: Option<SystemTime>,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) session: Option<Box<Session>>,
+}
+
+/// Why the peer exists.
+pub(crate) enum Basis {
+    /// Plain mode.
+    Configured(Box<Configured>),
+    /// Certified mode.
+    Certified(Box<Record>),
+}
+
+/// What the administrator set.
+#[derive(Default)]
+pub(crate) struct Configured {
+    pub(crate) psk: Option<Secret>,
+    /// Seconds, 0 for none.
+    pub(crate) keepalive: u16,
+    pub(crate) introducer: Option<Introducer>,
+}
+
+/// Our certificate for this peer, and what is needed to show it under load.
+pub(crate) struct Introducer {
+    pub(crate) certificates: Introduction,
+    pub(crate) reach: ReachKeys,
+    /// With the time it came; it serves two minutes (whitepaper §5.4.7).
+    pub(crate) cookie: Option<(Cookie, Instant)>,
+    /// Sender index and mac1 of the last introduction, which a cookie reply must match.
+    pub(crate) last: Option<(u32, [u8; 16])>,
+}
+
+impl Peer {
+    pub(crate) fn new(key: PublicKey, basis: Basis, last_timestamp: Tai64n) -> Self {
+        Self {
+            key,
+            basis,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            last_timestamp,
+            last_handshake: None,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            session: None,
+        }
+    }
+
+    pub(crate) fn record(&self) -> Option<&Record> {
+        match &self.basis {
+            Basis::Certified(record) => Some(record),
+            Basis::Configured(_) => None,
+        }
+    }
+
+    pub(crate) fn record_mut(&mut self) -> Option<&mut Record> {
+        match &mut self.basis {
+            Basis::Certified(record) => Some(record),
+            Basis::Configured(_) => None,
+        }
+    }
+
+    pub(crate) fn configured(&self) -> Option<&Configured> {
+        match &self.basis {
+            Basis::Configured(configured) => Some(configured),
+            Basis::Certified(_) => None,
+        }
+    }
+
+    pub(crate) fn configured_mut(&mut self) -> Option<&mut Configured> {
+        match &mut self.basis {
+            Basis::Configured(configured) => Some(configured),
+            Basis::Certified(_) => None,
+        }
+    }
+
+    pub(crate) fn introducer_mut(&mut self) -> Option<&mut Introducer> {
+        self.configured_mut()?.introducer.as_mut()
+    }
+
+    /// Whether we introduce ourselves to this peer, and therefore follow it briskly.
+    pub(crate) fn is_brisk(&self) -> bool {
+        self.configured().is_some_and(|configured| configured.introducer.is_some())
+    }
+
+    pub(crate) fn keepalive(&self) -> Option<Duration> {
+        let seconds = self.configured()?.keepalive;
+        (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+    }
+}

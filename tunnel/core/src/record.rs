@@ -1,0 +1,62 @@
+//! What is kept of a certificate once its path is verified: enough to re-check it, to name it, to cut it.
+
+use crate::policy::OwnerIndex;
+use std::sync::Arc;
+use std::time::Instant;
+use verona_contract::control::{CertificateSource, Cut};
+use verona_contract::key::{KeyId, Serial};
+
+/// A verified certificate's record. Its addresses are the peer's allowed IPs, its key the peer's.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) owner: OwnerIndex,
+    /// Shared by all records of one issuer.
+    pub(crate) issuer: Arc<KeyId>,
+    pub(crate) serial: Serial,
+    /// The CA that came with the leaf, with the issuer whose list it is checked against.
+    pub(crate) intermediate: Option<Box<(Arc<KeyId>, Serial)>>,
+    pub(crate) subject: Box<str>,
+    /// Unix seconds; the latest begin and the earliest end along the path.
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
+    pub(crate) source: CertificateSource,
+    /// BLAKE2s-128 of the leaf: the same certificate again needs no second verification.
+    pub(crate) digest: [u8; 16],
+    pub(crate) standing: Standing,
+}
+
+/// What holds a record in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The policy: it stays as long as the policy says.
+    Pushed,
+    /// Introduced, and no handshake proven: it goes at this time.
+    Unproven(Instant),
+    /// Introduced and proven: its place in the order of use among its owner's records.
+    Proven(u64),
+}
+
+impl Record {
+    /// Each certificate below the anchor, with the issuer of the list that decides about it.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = (&KeyId, &Serial)> {
+        let leaf = std::iter::once((&*self.issuer, &self.serial));
+        leaf.chain(self.intermediate.iter().map(|link| (&*link.0, &link.1)))
+    }
+
+    /// Its place in the order of use, when it counts against the quota.
+    pub(crate) const fn place(&self) -> Option<u64> {
+        match self.standing {
+            Standing::Proven(place) => Some(place),
+            Standing::Pushed | Standing::Unproven(_) => None,
+        }
+    }
+
+    /// The key identifier of the anchor that the path ends at.
+    pub(crate) fn anchor(&self) -> &KeyId {
+        self.intermediate.as_ref().map_or(&self.issuer, |link| &link.0)
+    }
+
+    pub(crate) fn cut(&self, key: crate::PublicKey) -> Cut {
+        Cut { serial: self.serial, subject: self.subject.to_string(), key }
+    }
+}
