@@ -11,3 +11,4 @@ pub mod fuzz;
 pub mod gate;
 pub mod pki;
 pub mod seeds;
+pub mod site;

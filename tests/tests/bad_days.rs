@@ -1,0 +1,120 @@
+//! Processes that die, a center that is gone, a center that was restored from an old backup.
+
+#![allow(clippy::unwrap_used, reason = "a test's own way to fail")]
+
+use lab::parts::field;
+use lab::{Run, alone, wait, web};
+use std::time::Duration;
+use verona_tests::site::{PATIENCE, SERVER, Site};
+
+#[test]
+fn edge_tunnel_killed_and_traffic_is_back_within_three_seconds() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let mut site = Site::start(&run, &["alice"]);
+    let alice = site.connect("alice");
+    let flow = site.flow(&alice);
+
+    site.edge.tunnel.crash().unwrap();
+    let before = flow.balance().arrivals.count;
+    site.edge.tunnel_again().unwrap();
+
+    wait::until("traffic again", PATIENCE, || flow.balance().arrivals.count > before + 20).unwrap();
+    let balance = flow.finish(Duration::from_secs(1));
+    let gap = balance.arrivals.longest_gap;
+    assert!(gap <= Duration::from_secs(3), "nothing arrived for {gap:?}");
+    println!("gap {gap:?}, {} of {} lost", balance.lost(), balance.sent);
+}
+
+#[test]
+fn edge_agent_killed_and_no_packet_is_lost() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let mut site = Site::start(&run, &["alice"]);
+    let alice = site.connect("alice");
+    let flow = site.flow(&alice);
+
+    for _ in 0..3 {
+        site.edge.agent.crash().unwrap();
+        let without = flow.balance().arrivals.count;
+        wait::until("traffic without an agent", PATIENCE, || flow.balance().arrivals.count > without + 100)
+            .unwrap();
+        site.edge.agent_again().unwrap();
+        let with = flow.balance().arrivals.count;
+        wait::until("traffic with a new agent", PATIENCE, || flow.balance().arrivals.count > with + 200)
+            .unwrap();
+    }
+
+    let balance = flow.finish(Duration::from_secs(2));
+    assert_eq!(balance.lost(), 0, "{balance:?}");
+}
+
+#[test]
+fn center_gone_and_the_edge_boots_from_disk_and_admits() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let mut site = Site::start(&run, &["alice", "carol"]);
+    let mut alice = site.enrol("alice", false);
+    let mut carol = site.enrol("carol", false);
+    site.center.admin(&["client", "disable", &carol.id]).unwrap();
+    site.center.proof(&carol.id, PATIENCE).unwrap();
+
+    site.center.serving.crash().unwrap();
+    site.center.signer.crash().unwrap();
+    site.edge.tunnel.crash().unwrap();
+    site.edge.agent.crash().unwrap();
+    site.edge.tunnel_again().unwrap();
+    site.edge.agent_again().unwrap();
+
+    alice.verona.up().unwrap();
+    carol.verona.up().unwrap();
+    web::fetch_soon(alice.verona.place(), SERVER, PATIENCE).unwrap();
+    // The list from before goes on to count.
+    wait::for_value("carol's refusal", PATIENCE, || {
+        Ok(Some(site.edge.refused("revoked")?).filter(|count| *count > 0))
+    })
+    .unwrap();
+    assert!(web::fetch(carol.verona.place(), SERVER).is_err());
+}
+
+#[test]
+fn a_center_restored_from_an_old_backup_neither_rolls_back_nor_revives() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let mut site = Site::start(&run, &["alice", "bob"]);
+    let alice = site.connect("alice");
+    let (web, backup) = (site.center.data().join("web"), run.dir().join("backup"));
+    let copy = |from: &std::path::Path, to: &std::path::Path| {
+        let _ = std::fs::remove_dir_all(to);
+        site.net.center.output("cp", &["-a", &from.to_string_lossy(), &to.to_string_lossy()]).unwrap();
+    };
+    site.center.serving.stop();
+    copy(&web, &backup);
+    site.center.serve_again().unwrap();
+
+    // What the backup does not know: a pushed client (a new configuration), a disabled one (a new list).
+    let before = site.center.confirmed(&site.edge_id, 1, PATIENCE).unwrap();
+    let _bob = site.enrol("bob", true);
+    let seq = site.center.confirmed(&site.edge_id, before + 1, PATIENCE).unwrap();
+    site.center.admin(&["client", "disable", &alice.id]).unwrap();
+    let proof = site.center.proof(&alice.id, PATIENCE).unwrap();
+    let number = field(&proof, "crl_number").unwrap().as_u64().unwrap();
+    assert!(web::fetch(alice.verona.place(), SERVER).is_err());
+
+    site.center.serving.stop();
+    copy(&backup, &web);
+    site.center.serve_again().unwrap();
+
+    for (event, what) in [("crl.refused", "the old list"), ("config.refused", "the old configuration")] {
+        wait::for_value(&format!("an alarm about {what}"), PATIENCE, || {
+            let logs = site.edge.edgectl(&["logs"])?.to_string();
+            Ok(logs.contains(event).then_some(()))
+        })
+        .unwrap();
+    }
+    let lists = site.edge.edgectl(&["crl"]).unwrap().to_string();
+    assert!(lists.contains(&format!("\"number\":{number}")), "list {number} is no longer in force: {lists}");
+    let config = site.edge.edgectl(&["config"]).unwrap();
+    assert_eq!(field(&config, "seq").and_then(serde_json::Value::as_u64), Some(seq), "{config}");
+    assert!(web::fetch(alice.verona.place(), SERVER).is_err(), "a disabled client came back");
+}
