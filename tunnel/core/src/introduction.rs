@@ -96,7 +96,8 @@ pub fn parse_payload(payload: &[u8]) -> Result<Introduction, IntroductionError> 
     let mut leaf = None;
     let mut intermediate = None;
     let mut rest = payload;
-    while let [kind, tail @ ..] = rest {
+    loop {
+        let (kind, tail) = rest.split_first().ok_or(IntroductionError::Malformed)?;
         if *kind == KIND_END {
             if tail.iter().any(|octet| *octet != 0) {
                 return Err(IntroductionError::Malformed);
@@ -183,7 +184,8 @@ fn write_payload(certificates: &Introduction, room: &mut [u8]) -> Option<()> {
         place.copy_from_slice(der);
         rest = tail;
     }
-    Some(())
+    // What follows is the end mark, and zero already.
+    (!rest.is_empty()).then_some(())
 }
 
 #[cfg(test)]
@@ -208,9 +210,13 @@ mod tests {
 
     #[test]
     fn both_sizes_open_at_the_edge_they_are_for() {
-        for (leaf, intermediate, len) in
-            [(461, None, SMALL), (500, None, SMALL), (501, None, LARGE), (478, Some(427), LARGE)]
-        {
+        for (leaf, intermediate, len) in [
+            (461, None, SMALL),
+            (500, None, SMALL),
+            (501, None, LARGE),
+            (MAX_CERTIFICATES - 3, None, LARGE),
+            (478, Some(427), LARGE),
+        ] {
             let (datagram, certificates) = sealed(leaf, intermediate);
             assert_eq!(datagram.len(), len);
             let opened = open(&identity(2), &datagram).unwrap();

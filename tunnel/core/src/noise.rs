@@ -19,7 +19,7 @@ pub(crate) const TAG: usize = 16;
 pub(crate) struct Unauthentic;
 
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    parts.iter().fold(Blake2s256::new(), |state, part| state.chain_update(part)).finalize().into()
+    parts.iter().fold(Blake2s256::new(), Digest::chain_update).finalize().into()
 }
 
 /// Keyed BLAKE2s-128: mac1, mac2 and the cookie.
@@ -28,7 +28,7 @@ pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; TAG] {
     let Ok(state) = <Blake2sMac<U16> as KeyInit>::new_from_slice(key) else {
         return mac(&hash(&[key]), parts);
     };
-    parts.iter().fold(state, |state, part| state.chain_update(part)).finalize().into_bytes().into()
+    parts.iter().fold(state, Mac::chain_update).finalize().into_bytes().into()
 }
 
 /// HMAC-BLAKE2s (RFC 2104; block of 64 octets) with a 32-octet key.
@@ -40,8 +40,7 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
         }
         Zeroizing::new(block)
     };
-    let inner =
-        parts.iter().fold(Blake2s256::new().chain_update(*pad(0x36)), |state, part| state.chain_update(part));
+    let inner = parts.iter().fold(Blake2s256::new().chain_update(*pad(0x36)), Digest::chain_update);
     hash(&[&*pad(0x5c), &inner.finalize()])
 }
 
