@@ -4,6 +4,7 @@
 //! ordinary test run. A target does more than survive: what was accepted must come out again as it was,
 //! or must not be accepted in a second spelling.
 
+use edge_agent_core::spool::segment;
 use prost::Message as _;
 use verona_contract::cert::{Issuer, Leaf};
 use verona_contract::config::{self, EdgeConfig};
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("factory_record", factory_record),
     ("otlp_json", otlp_json),
     ("otlp_protobuf", otlp_protobuf),
+    ("spool_segment", spool_segment),
 ];
 
 /// Runs the target called `name`.
@@ -138,6 +140,21 @@ fn otlp_protobuf(data: &[u8]) {
 fn otlp_json(data: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<ExportLogsServiceRequest>(data) {
         records(request);
+    }
+}
+
+/// A spool segment after a power cut, a failing disk, or somebody's editor.
+fn spool_segment(data: &[u8]) {
+    let Ok(recovered) = segment::recover(data) else { return };
+    let length = recovered.length;
+    assert!(length <= data.len());
+    // The part that was recovered is whole: it recovers to the same, and cleanly.
+    let again = segment::recover(&data[..length]).expect("the header is unchanged");
+    assert_eq!((again.records.len(), again.end), (recovered.records.len(), segment::End::Clean));
+    let mut head = recovered.header.head;
+    for record in &recovered.records {
+        assert!(head.continues(recovered.header.stream, recovered.header.edge, record));
+        head.advance(record);
     }
 }
 

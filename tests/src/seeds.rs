@@ -5,6 +5,8 @@
 
 use crate::pki::{Authority, LeafPlan};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use edge_agent_core::spool::chain::Head;
+use edge_agent_core::spool::segment::{self, HEADER, Header};
 use prost::Message as _;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -39,6 +41,7 @@ pub fn of(name: &str) -> Vec<Seed> {
             damaged_json("logs", &serde_json::to_vec(&otlp::to_request(EDGE, &records())).unwrap())
         }
         "otlp_protobuf" => damaged("logs", &otlp::to_request(EDGE, &records()).encode_to_vec()),
+        "spool_segment" => segments(),
         _ => Vec::new(),
     }
 }
@@ -277,6 +280,24 @@ fn records() -> Vec<Record> {
             record
         })
         .collect()
+}
+
+fn segments() -> Vec<Seed> {
+    let header = Header { edge: EDGE, stream: Stream::Auth, head: Head::GENESIS }.encode();
+    let mut frames = Vec::new();
+    for record in records() {
+        segment::encode(&record, &mut frames).unwrap();
+    }
+    let whole = [&header[..], &frames].concat();
+    let mut seeds = damaged("segment", &whole);
+    seeds.push(("header-only".to_owned(), header.to_vec()));
+    seeds.push(("zeros-behind".to_owned(), [&whole[..], &[0; 64]].concat()));
+    let mut length = whole.clone();
+    length[HEADER..HEADER + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    seeds.push(("largest-length".to_owned(), length));
+    let second = frames.len() / 3;
+    seeds.push(("first-frame-missing".to_owned(), [&header[..], &frames[second..]].concat()));
+    seeds
 }
 
 /// A message, and what transport or malice make of it: nothing, half, one bit more, something behind it.
