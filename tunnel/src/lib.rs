@@ -1,1 +1,43 @@
-//! x
+//! Userspace WireGuard for Linux that can demand certificates: sockets, TUN, threads and local
+//! protocols around the sans-IO engine of `edge-tunnel-core`.
+//!
+//! As a library: [`Device::start`] brings up an interface, [`DeviceHandle`] configures it. As a
+//! program: `edge-tunnel`, see `main.rs`. What a packet or a certificate may do is decided in the core
+//! alone.
+//!
+//! The way of a packet: `data_plane` reads batches from `tun` and `udp`, the engine writes
+//! its output into `outlet`, which empties into `udp` and `tun`. The way of a command: `uapi` and
+//! `control` parse and verify in their own threads and post the finished change through `commands`.
+
+#![deny(unsafe_code)]
+
+mod commands;
+mod control;
+pub mod daemon;
+mod data_plane;
+mod device;
+mod events;
+mod lines;
+mod local_socket;
+mod outlet;
+mod stop;
+#[allow(unsafe_code)] // the syscall layer, and nothing else
+mod sys;
+mod transaction;
+mod tun;
+mod uapi;
+mod udp;
+
+pub use commands::Stopped;
+pub use data_plane::StopReason;
+pub use device::{
+    DEFAULT_MTU, Device, DeviceConfig, DeviceHandle, Events, Interface, StartError, UapiSocket,
+};
+pub use edge_tunnel_core::{
+    AllowedIpUpdate, ConfigError, DeviceStatus, DeviceUpdate, Introduction, IpNet, PeerStatus, PeerUpdate,
+    PublicKey, Secret,
+};
+pub use local_socket::LocalSocketError;
+pub use transaction::{ConfigureError, Snapshot, Transaction};
+pub use tun::{InterfaceName, InvalidInterfaceName, TunError};
+pub use udp::BindError;

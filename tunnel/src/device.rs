@@ -1,0 +1,298 @@
+//! The data plane as a value: an interface, its thread, its local sockets.
+//!
+//! [`Device::start`] brings everything up or nothing; from then on a [`DeviceHandle`] configures and
+//! asks. The interface exists as long as the device. Addresses, routes and "up" are left to the caller
+//! (rtnetlink, `ip`, `wg-quick`): the device follows what the kernel says.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use edge_tunnel_core::Engine;
+use verona_contract::control::{Event, Status};
+
+use crate::commands::{self, Commands, Stopped};
+use crate::control;
+use crate::data_plane::{DataPlane, StopReason, read_clocks};
+use crate::local_socket::{self, LocalListener, LocalSocketError};
+use crate::stop::Stop;
+use crate::transaction::{ConfigureError, Snapshot, Transaction};
+use crate::tun::{InterfaceName, Tun, TunError};
+use crate::uapi;
+
+/// MTU of a new interface, octets: 1500 less the outer IPv6 and UDP headers and WireGuard's own 32,
+/// as every WireGuard has it.
+pub const DEFAULT_MTU: u16 = 1420;
+
+/// What to start.
+#[derive(Debug)]
+pub struct DeviceConfig {
+    /// The TUN interface.
+    pub interface: Interface,
+    /// The UAPI socket that `wg` uses; `None` for none.
+    pub uapi: Option<UapiSocket>,
+    /// Path of the control socket ([`verona_contract::control`]); `None` for none.
+    pub control: Option<PathBuf>,
+}
+
+impl DeviceConfig {
+    /// A new interface with the default MTU and nothing but the calls of [`DeviceHandle`] to
+    /// configure it: what a program wants that uses the data plane as a library.
+    #[must_use]
+    pub fn new(name: InterfaceName) -> Self {
+        Self { interface: Interface::Create { name, mtu: DEFAULT_MTU }, uapi: None, control: None }
+    }
+}
+
+/// Where the TUN interface comes from.
+#[derive(Debug)]
+pub enum Interface {
+    /// Made in the network namespace of the calling thread. The sockets stay in that namespace.
+    Create {
+        /// Its name; the kernel fills in a `%d`.
+        name: InterfaceName,
+        /// Octets of the largest inner packet. Too large costs fragments or loss on the outer path.
+        mtu: u16,
+    },
+    /// A TUN descriptor from elsewhere, opened with `IFF_TUN | IFF_NO_PI`.
+    Inherited(OwnedFd),
+}
+
+/// Where the UAPI socket comes from.
+#[derive(Debug)]
+pub enum UapiSocket {
+    /// Bound to `/var/run/wireguard/<interface>.sock`.
+    Bind,
+    /// A socket from elsewhere that is bound to that path and listens.
+    Inherited(OwnedFd),
+}
+
+/// Why a device did not start. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No interface.
+    #[error(transparent)]
+    Tun(#[from] TunError),
+    /// No UAPI or control socket.
+    #[error(transparent)]
+    LocalSocket(#[from] LocalSocketError),
+    /// Threads, events or entropy could not be had.
+    #[error("{doing} failed")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A running data plane. Dropping it stops it and deletes the interface.
+#[derive(Debug)]
+pub struct Device {
+    handle: DeviceHandle,
+    stop: Stop,
+    data_plane: Option<JoinHandle<StopReason>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Device {
+    /// Creates the interface, then the sockets, then the threads. When this returns, `wg` works.
+    ///
+    /// The device's threads inherit the caller's network namespace and signal mask.
+    ///
+    /// # Errors
+    ///
+    /// The first step that failed; everything before it is undone.
+    pub fn start(config: DeviceConfig) -> Result<Self, StartError> {
+        let tun = match config.interface {
+            Interface::Create { name, mtu } => Tun::create(&name, mtu)?,
+            Interface::Inherited(fd) => Tun::from_fd(fd)?,
+        };
+        let name = tun.name().clone();
+        let uapi_path = uapi::socket_path(&name);
+        let uapi = match config.uapi {
+            Some(UapiSocket::Bind) => Some(LocalListener::bind(&uapi_path)?),
+            Some(UapiSocket::Inherited(fd)) => Some(LocalListener::from_fd(fd, &uapi_path)),
+            None => None,
+        };
+        let control = config.control.as_deref().map(LocalListener::bind).transpose()?;
+
+        let stop = Stop::new().map_err(system("creating an eventfd"))?;
+        let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
+        let now = read_clocks();
+        let engine = Engine::new(entropy()?, now);
+        let data_plane = DataPlane::new(tun, engine, inbox, now).map_err(system("setting up epoll"))?;
+        let mut device = Self {
+            handle: DeviceHandle { commands, name },
+            stop: stop.clone(),
+            data_plane: None,
+            servers: Vec::new(),
+        };
+        let run = move || {
+            let reason = data_plane.run();
+            stop.set();
+            reason
+        };
+        let thread = thread::Builder::new().name("data-plane".to_owned()).spawn(run);
+        device.data_plane = Some(thread.map_err(system("starting the data-plane thread"))?);
+        device.serve(uapi, control).map_err(system("starting a socket thread"))?;
+        Ok(device)
+    }
+
+    fn serve(&mut self, uapi: Option<LocalListener>, control: Option<LocalListener>) -> io::Result<()> {
+        if let Some(listener) = uapi {
+            let handle = self.handle.clone();
+            let answer = move |stream| uapi::handle(&stream, &handle);
+            self.servers.push(local_socket::serve(listener, uapi::LIMITS, self.stop.clone(), answer)?);
+        }
+        if let Some(listener) = control {
+            let service = control::Service::new(self.handle.clone());
+            let answer = move |stream| service.handle(&stream);
+            self.servers.push(local_socket::serve(listener, control::LIMITS, self.stop.clone(), answer)?);
+        }
+        Ok(())
+    }
+
+    /// What other threads use to configure and ask.
+    #[must_use]
+    pub fn handle(&self) -> &DeviceHandle {
+        &self.handle
+    }
+
+    /// Stops the data plane: the interface and the sockets are gone when this returns.
+    #[must_use]
+    pub fn shutdown(mut self) -> StopReason {
+        self.handle.request_stop();
+        self.join()
+    }
+
+    /// Waits until the device stops: because the interface was deleted, or by
+    /// [`DeviceHandle::request_stop`].
+    #[must_use]
+    pub fn wait(mut self) -> StopReason {
+        self.join()
+    }
+
+    fn join(&mut self) -> StopReason {
+        let panicked = || StopReason::Failed(io::Error::other("the data-plane thread panicked"));
+        let joined = self.data_plane.take().map(JoinHandle::join);
+        // The thread sets it too, unless it panicked or never started.
+        self.stop.set();
+        for server in self.servers.drain(..) {
+            let _ = server.join();
+        }
+        joined.map_or(StopReason::Requested, |result| result.unwrap_or_else(|_| panicked()))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.data_plane.is_some() {
+            self.handle.request_stop();
+            let _ = self.join();
+        }
+    }
+}
+
+/// Configures and asks a running [`Device`]. Cheap to clone; each call goes to the data-plane thread
+/// and waits for one batch of packets at most.
+#[derive(Clone, Debug)]
+pub struct DeviceHandle {
+    commands: Commands,
+    name: InterfaceName,
+}
+
+impl DeviceHandle {
+    /// The interface's name when it was created.
+    #[must_use]
+    pub fn name(&self) -> &InterfaceName {
+        &self.name
+    }
+
+    /// Applies a change of keys, peers, port or mark: all of it or nothing. A
+    /// [`DeviceUpdate`](edge_tunnel_core::DeviceUpdate) alone may be given.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be; the configuration is then as before.
+    pub fn configure(&self, transaction: impl Into<Transaction>) -> Result<(), ConfigureError> {
+        let transaction = transaction.into();
+        self.commands.run(move |data_plane| data_plane.configure(transaction))?
+    }
+
+    /// The state of keys, peers, port and mark. Holds secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the device is gone.
+    pub fn snapshot(&self) -> Result<Snapshot, Stopped> {
+        self.commands.run(DataPlane::snapshot)
+    }
+
+    /// The state of the tunnel as a whole, with its counters. Holds no secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the device is gone.
+    pub fn status(&self) -> Result<Status, Stopped> {
+        let name = self.name.to_string();
+        self.commands.run(move |data_plane| data_plane.status(name))
+    }
+
+    /// Events from now on. `None` when there are too many subscribers.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the device is gone.
+    pub fn subscribe(&self) -> Result<Option<Events>, Stopped> {
+        Ok(self.commands.run(|data_plane| data_plane.subscribers.add())?.map(Events))
+    }
+
+    /// Asks the data plane to end and does not wait for it.
+    pub fn request_stop(&self) {
+        // An error means that it has ended already.
+        let _ = self.commands.run(DataPlane::request_stop);
+    }
+
+    /// Runs `job` in the data-plane thread; it must not block.
+    pub(crate) fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut DataPlane) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.commands.run(job)
+    }
+}
+
+/// A subscription. Bounded: what is not read in time is dropped.
+#[derive(Debug)]
+pub struct Events(Receiver<Event>);
+
+impl Events {
+    /// The next event; `Ok(None)` when there was none within `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] when the device is gone.
+    pub fn next(&self, timeout: Duration) -> Result<Option<Event>, Stopped> {
+        match self.0.recv_timeout(timeout) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(Stopped),
+        }
+    }
+}
+
+fn entropy() -> Result<[u8; 32], StartError> {
+    let mut octets = [0; 32];
+    aws_lc_rs::rand::fill(&mut octets)
+        .map_err(|_| system("reading entropy")(io::Error::other("the random number generator failed")))?;
+    Ok(octets)
+}
+
+fn system(doing: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |source| StartError::System { doing, source }
+}

@@ -1,0 +1,142 @@
+//! Where the engine's output goes: the UDP sockets on the outside, the TUN interface on the inside.
+//!
+//! The engine writes each datagram and packet straight into a queue of here; the queues go out once
+//! a turn, or when full. What finds no room or no socket is dropped and counted, as a network does:
+//! nothing here waits.
+
+use std::net::SocketAddr;
+
+use edge_tunnel_core::Output;
+
+use crate::tun::{Tun, WriteQueue};
+use crate::udp::{SendQueue, Sockets};
+
+/// Losses at the outlet since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Losses {
+    /// Datagrams the kernel refused: no route, too long, filtered.
+    pub(crate) send_failed: u64,
+    /// Datagrams dropped because the socket was full, missing, or the interface down.
+    pub(crate) send_dropped: u64,
+    /// Packets that the TUN interface did not take.
+    pub(crate) tun_failed: u64,
+}
+
+/// The queues and what they empty into.
+pub(crate) struct Outlet {
+    tun: Tun,
+    sockets: Option<Sockets>,
+    /// IPv4, IPv6.
+    datagrams: [SendQueue; 2],
+    packets: WriteQueue,
+    /// The datagram being written: its family's index and destination.
+    open: Option<(usize, SocketAddr)>,
+    /// Whether the packet being written has its place in the queue.
+    packet_open: bool,
+    /// Written to when there is no room, so that the engine need not care.
+    discard: Vec<u8>,
+    losses: Losses,
+}
+
+impl Outlet {
+    pub(crate) fn new(tun: Tun) -> Self {
+        Self {
+            tun,
+            sockets: None,
+            datagrams: [SendQueue::new(), SendQueue::new()],
+            packets: WriteQueue::new(),
+            open: None,
+            packet_open: false,
+            discard: Vec::new(),
+            losses: Losses::default(),
+        }
+    }
+
+    pub(crate) fn tun(&self) -> &Tun {
+        &self.tun
+    }
+
+    pub(crate) fn sockets(&self) -> Option<&Sockets> {
+        self.sockets.as_ref()
+    }
+
+    /// Replaces the sockets. What still waits goes out by the new ones, or is dropped without any.
+    pub(crate) fn set_sockets(&mut self, sockets: Option<Sockets>) {
+        self.sockets = sockets;
+        if self.sockets.is_none() {
+            for queue in &mut self.datagrams {
+                self.losses.send_dropped += queue.clear();
+            }
+        }
+    }
+
+    pub(crate) fn losses(&self) -> Losses {
+        self.losses
+    }
+
+    /// Empties the queues as far as the sockets take it. Returns whether each family's socket is full,
+    /// in the order IPv4, IPv6; the rest stays queued.
+    pub(crate) fn flush(&mut self) -> [bool; 2] {
+        self.losses.tun_failed += self.packets.flush(&self.tun);
+        [self.flush_datagrams(0), self.flush_datagrams(1)]
+    }
+
+    fn flush_datagrams(&mut self, family: usize) -> bool {
+        let queue = &mut self.datagrams[family];
+        if queue.is_empty() {
+            return false;
+        }
+        let Some(socket) = self.sockets.as_ref().and_then(|sockets| sockets.by_family()[family]) else {
+            self.losses.send_dropped += queue.clear();
+            return false;
+        };
+        let flushed = queue.flush(socket);
+        self.losses.send_failed += flushed.failed;
+        flushed.blocked
+    }
+
+    fn discard(&mut self, length: usize) -> &mut [u8] {
+        if self.discard.len() < length {
+            self.discard.resize(length, 0);
+        }
+        &mut self.discard[..length]
+    }
+}
+
+impl Output for Outlet {
+    fn datagram_buffer(&mut self, to: SocketAddr, len: usize) -> &mut [u8] {
+        let family = usize::from(to.is_ipv6());
+        self.open = None;
+        if !self.datagrams[family].has_room(len) {
+            self.flush_datagrams(family);
+        }
+        if self.sockets.is_none() || !self.datagrams[family].has_room(len) {
+            return self.discard(len);
+        }
+        self.open = Some((family, to));
+        self.datagrams[family].space(len)
+    }
+
+    fn commit_datagram(&mut self, len: usize) {
+        match self.open.take() {
+            Some((family, to)) => self.datagrams[family].push(to, len),
+            None => self.losses.send_dropped += 1,
+        }
+    }
+
+    fn packet_buffer(&mut self, len: usize) -> &mut [u8] {
+        if !self.packets.has_room(len) {
+            self.losses.tun_failed += self.packets.flush(&self.tun);
+        }
+        self.packet_open = self.packets.has_room(len);
+        if self.packet_open { self.packets.space(len) } else { self.discard(len) }
+    }
+
+    fn commit_packet(&mut self, len: usize) {
+        if std::mem::take(&mut self.packet_open) {
+            self.packets.push(len);
+        } else {
+            self.losses.tun_failed += 1;
+        }
+    }
+}

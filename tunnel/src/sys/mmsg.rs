@@ -1,0 +1,244 @@
+//! `recvmmsg(2)` and `sendmmsg(2)` over buffers that are allocated once and reused.
+//!
+//! The `mmsghdr` array, its `iovec`s and socket addresses are filled anew for each call, so no
+//! structure here points into itself between calls. A call moves up to [`BATCH`] datagrams.
+
+use std::io;
+use std::mem;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+/// Datagrams per system call. More amortises the call better but lets one socket hold the thread
+/// longer; wireguard-go and the kernel's NAPI budget are of the same order.
+pub(crate) const BATCH: usize = 64;
+
+/// What one `recvmmsg` filled: how long each datagram is and from whom. The octets are in the
+/// caller's buffer, slot by slot.
+pub(crate) struct Received {
+    from: Box<[Address]>,
+    lengths: Box<[usize]>,
+    count: usize,
+}
+
+impl Received {
+    pub(crate) fn new() -> Self {
+        Self {
+            from: vec![Address::empty(); BATCH].into_boxed_slice(),
+            lengths: vec![0; BATCH].into_boxed_slice(),
+            count: 0,
+        }
+    }
+
+    /// Source and length of each datagram of the last batch, in slot order. A datagram without an
+    /// IP source address is left out by giving `None`.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, usize)> + '_ {
+        self.from.iter().zip(&*self.lengths).take(self.count).map(|(from, &length)| (from.ip(), length))
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// Receives up to [`BATCH`] datagrams without blocking, the n-th into the n-th slot of `slot` octets
+/// of `buffer`. A datagram longer than a slot is cut; callers use slots of the largest size there is.
+///
+/// # Errors
+///
+/// `WouldBlock` when nothing is there; else what the kernel reports for the socket.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    slot: usize,
+    into: &mut Received,
+) -> io::Result<usize> {
+    let mut iovecs = [EMPTY_IOVEC; BATCH];
+    let mut headers = empty_headers();
+    let slots = buffer.chunks_exact_mut(slot).zip(&mut into.from).zip(&mut iovecs).zip(&mut headers);
+    let mut count: libc::c_uint = 0;
+    for (((octets, from), iovec), header) in slots {
+        *iovec = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: octets.len() };
+        // What an earlier batch left in the address is unreadable with length 0 and overwritten below.
+        from.length = 0;
+        header.msg_hdr.msg_name = ptr::from_mut(&mut from.storage).cast();
+        header.msg_hdr.msg_namelen = Address::CAPACITY;
+        header.msg_hdr.msg_iov = iovec;
+        header.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    into.count = 0;
+    // SAFETY: `headers[..count]` point at `iovecs`, `into.from` and distinct slots of `buffer`, all
+    // of which outlive the call and are borrowed by nobody else; each length is that of its object.
+    // A null timeout is allowed.
+    let result = unsafe {
+        libc::recvmmsg(
+            socket.as_raw_fd(),
+            headers.as_mut_ptr(),
+            count,
+            libc::MSG_DONTWAIT as _,
+            ptr::null_mut(),
+        )
+    };
+    // A negative result is the only one that does not fit.
+    let Ok(received) = usize::try_from(result) else { return Err(io::Error::last_os_error()) };
+    into.count = received;
+    for ((header, from), length) in headers[..received].iter().zip(&mut into.from).zip(&mut into.lengths) {
+        from.length = header.msg_hdr.msg_namelen;
+        *length = header.msg_len as usize;
+    }
+    Ok(received)
+}
+
+/// Room for the destination addresses of one [`send`] call, reused from call to call.
+pub(crate) struct Names(Box<[Address]>);
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self(vec![Address::empty(); BATCH].into_boxed_slice())
+    }
+}
+
+/// One datagram of a [`send`] call.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) to: SocketAddr,
+    pub(crate) octets: &'a [u8],
+}
+
+/// Sends the first [`BATCH`] of `datagrams` without blocking and returns how many the kernel took,
+/// at least one.
+///
+/// # Errors
+///
+/// What the kernel reports for the *first* datagram; none was sent then.
+pub(crate) fn send<'a>(
+    socket: BorrowedFd<'_>,
+    datagrams: impl Iterator<Item = Outgoing<'a>>,
+    names: &mut Names,
+) -> io::Result<usize> {
+    let mut iovecs = [EMPTY_IOVEC; BATCH];
+    let mut headers = empty_headers();
+    let mut count: libc::c_uint = 0;
+    for (((datagram, name), iovec), header) in datagrams.zip(&mut names.0).zip(&mut iovecs).zip(&mut headers)
+    {
+        *name = Address::from(datagram.to);
+        // The kernel only reads through this pointer: sendmmsg takes no mutable data.
+        *iovec = libc::iovec {
+            iov_base: datagram.octets.as_ptr().cast_mut().cast(),
+            iov_len: datagram.octets.len(),
+        };
+        header.msg_hdr.msg_name = ptr::from_mut(&mut name.storage).cast();
+        header.msg_hdr.msg_namelen = name.length;
+        header.msg_hdr.msg_iov = iovec;
+        header.msg_hdr.msg_iovlen = 1;
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    // SAFETY: `headers[..count]` point at `iovecs`, `names` and the callers' octets ('a), all of
+    // which outlive the call; the kernel writes nothing but `msg_len`.
+    let result =
+        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+const EMPTY_IOVEC: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+
+fn empty_headers() -> [libc::mmsghdr; BATCH] {
+    // SAFETY: `mmsghdr` is a C structure of integers and pointers; all zeroes is a valid value.
+    unsafe { mem::zeroed() }
+}
+
+/// A socket address in the kernel's form.
+#[derive(Clone, Copy)]
+struct Address {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl Address {
+    const CAPACITY: libc::socklen_t = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+
+    fn empty() -> Self {
+        // SAFETY: `sockaddr_storage` is a C structure of integers; all zeroes is a valid value.
+        Self { storage: unsafe { mem::zeroed() }, length: 0 }
+    }
+
+    /// The address if it is an IP one. An IPv6 scope is kept, the flow label is not: it is not part
+    /// of the identity of a peer's endpoint.
+    fn ip(&self) -> Option<SocketAddr> {
+        match libc::c_int::from(self.storage.ss_family) {
+            libc::AF_INET if self.length as usize >= size_of::<libc::sockaddr_in>() => {
+                // SAFETY: the kernel wrote a `sockaddr_in` (family and length say so) into storage
+                // that is large enough and aligned for every socket address.
+                let v4: libc::sockaddr_in = unsafe { ptr::read(ptr::from_ref(&self.storage).cast()) };
+                let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+                Some(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            }
+            libc::AF_INET6 if self.length as usize >= size_of::<libc::sockaddr_in6>() => {
+                // SAFETY: as above, with a `sockaddr_in6`.
+                let v6: libc::sockaddr_in6 = unsafe { ptr::read(ptr::from_ref(&self.storage).cast()) };
+                let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+                Some(SocketAddrV6::new(ip, u16::from_be(v6.sin6_port), 0, v6.sin6_scope_id).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let mut this = Self::empty();
+        match address {
+            SocketAddr::V4(v4) => {
+                let raw = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from(*v4.ip()).to_be() },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: `sockaddr_storage` is at least as large and as strictly aligned as any
+                // socket address, and is exclusively ours here.
+                unsafe { ptr::write(ptr::from_mut(&mut this.storage).cast(), raw) };
+                this.length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+            }
+            SocketAddr::V6(v6) => {
+                let raw = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: 0,
+                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_scope_id: v6.scope_id(),
+                };
+                // SAFETY: as above.
+                unsafe { ptr::write(ptr::from_mut(&mut this.storage).cast(), raw) };
+                this.length = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+            }
+        }
+        this
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_kernel_form() {
+        for text in
+            ["192.0.2.1:1", "255.255.255.255:65535", "[::]:0", "[fe80::1%7]:51820", "[2001:db8::2]:53"]
+        {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::from(address).ip(), Some(address), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_family_is_none() {
+        assert_eq!(Address::empty().ip(), None);
+        let mut short = Address::from("192.0.2.1:1".parse::<SocketAddr>().unwrap());
+        short.length = 4;
+        assert_eq!(short.ip(), None);
+    }
+}

@@ -1,0 +1,304 @@
+//! The TUN interface: creation, and packets read and written in batches.
+//!
+//! A batch interface on purpose: the callers hand over and take slices of packets and do not know
+//! whether one system call moved one packet or many. What the packets say, and which of them may
+//! pass, is the engine's business. The interface lives as long as its descriptor.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::str::FromStr;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::sys;
+
+/// Packets per [`PacketBatch::read`].
+pub(crate) const BATCH: usize = 64;
+
+/// The largest IP packet there is; a slot of a batch, so that no MTU can make the kernel cut one.
+/// Only the pages that packets reach become resident.
+const SLOT: usize = 65_536;
+
+/// The name of a network interface: 1 to 15 octets without `/`, white space or control characters,
+/// not `.` or `..` (what Linux's `dev_valid_name` accepts). A `%d` in it is replaced by the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceName(String);
+
+/// Text that cannot be the name of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot name an interface: 1 to 15 octets, no '/', ':', white space or control characters")]
+pub struct InvalidInterfaceName(String);
+
+impl InterfaceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for InterfaceName {
+    type Err = InvalidInterfaceName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidInterfaceName> {
+        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        let valid = (1..=15).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(bad);
+        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidInterfaceName(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for InterfaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why there is no interface: the environment's fault, or a name in use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TunError {
+    /// `/dev/net/tun` does not open: no TUN driver, or no right to use it.
+    #[error("opening {TUN_DEVICE} failed (is the tun module loaded, and are we root?)")]
+    Open(#[source] io::Error),
+    /// Another process holds an interface of this name.
+    #[error("creating interface {name} failed: the name is in use")]
+    InUse {
+        /// The name asked for.
+        name: InterfaceName,
+    },
+    /// The kernel refused the interface otherwise.
+    #[error("creating interface {name} failed")]
+    Create {
+        /// The name asked for.
+        name: InterfaceName,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The MTU was refused.
+    #[error("setting the MTU of {name} to {mtu} failed")]
+    Mtu {
+        /// The interface.
+        name: InterfaceName,
+        /// The MTU asked for, in octets.
+        mtu: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No socket for the ioctls.
+    #[error("opening a socket to configure interfaces failed")]
+    Socket(#[source] io::Error),
+    /// A descriptor that was passed to us is not a TUN interface, or cannot be made non-blocking.
+    #[error("the descriptor passed is not a usable TUN interface")]
+    Descriptor(#[source] io::Error),
+}
+
+const TUN_DEVICE: &str = "/dev/net/tun";
+
+/// A TUN interface without packet information headers, non-blocking.
+#[derive(Debug)]
+pub(crate) struct Tun {
+    file: File,
+    name: InterfaceName,
+    /// Any socket, for the ioctls that name an interface. Bound to the namespace of creation.
+    namespace: OwnedFd,
+}
+
+impl Tun {
+    /// Creates interface `name` in the network namespace of the calling thread, with `mtu` octets.
+    pub(crate) fn create(name: &InterfaceName, mtu: u16) -> Result<Self, TunError> {
+        let file = OpenOptions::new().read(true).write(true).open(TUN_DEVICE).map_err(TunError::Open)?;
+        let chosen =
+            sys::tun::attach(&file, name.as_str()).map_err(|source| match source.raw_os_error() {
+                Some(libc::EBUSY | libc::EEXIST) => TunError::InUse { name: name.clone() },
+                _ => TunError::Create { name: name.clone(), source },
+            })?;
+        let tun = Self { file, name: InterfaceName(chosen), namespace: any_socket()? };
+        tun.set_non_blocking().map_err(TunError::Descriptor)?;
+        tun.set_mtu(mtu)?;
+        Ok(tun)
+    }
+
+    /// Takes over an interface that another process opened, its MTU left as it is.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, TunError> {
+        let name = sys::tun::interface_of(fd.as_fd()).map_err(TunError::Descriptor)?;
+        let tun = Self { file: File::from(fd), name: InterfaceName(name), namespace: any_socket()? };
+        tun.set_non_blocking().map_err(TunError::Descriptor)?;
+        Ok(tun)
+    }
+
+    /// The name at creation. It may be changed later (`ip link set … name`).
+    pub(crate) fn name(&self) -> &InterfaceName {
+        &self.name
+    }
+
+    /// Whether the interface is administratively up, in whatever network namespace it is now.
+    ///
+    /// The driver calls the descriptor writable exactly then, and wakes a waiting poll when the
+    /// interface goes up. Netlink would tell too, but only about the namespace it was opened in.
+    pub(crate) fn is_up(&self) -> bool {
+        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        let ready = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        ready && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLOUT))
+    }
+
+    /// The MTU now, octets; `None` if the interface was moved to another network namespace, where it
+    /// cannot be asked.
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        let name = sys::tun::interface_of(self.file.as_fd()).ok()?;
+        let mtu = sys::tun::mtu(&self.namespace, &name).ok()?;
+        u16::try_from(mtu).ok()
+    }
+
+    /// Writes one IP packet.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` while the interface is down, `EINVAL` for octets that are no IP packet: neither harms
+    /// later packets. `EBADFD` when the interface is gone.
+    pub(crate) fn write(&self, packet: &[u8]) -> io::Result<()> {
+        loop {
+            match (&self.file).write(packet) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map(drop),
+            }
+        }
+    }
+
+    fn set_non_blocking(&self) -> io::Result<()> {
+        let flags = OFlag::from_bits_retain(fcntl(&self.file, FcntlArg::F_GETFL)?);
+        fcntl(&self.file, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        Ok(())
+    }
+
+    fn set_mtu(&self, mtu: u16) -> Result<(), TunError> {
+        sys::tun::set_mtu(&self.namespace, self.name.as_str(), mtu).map_err(|source| TunError::Mtu {
+            name: self.name.clone(),
+            mtu,
+            source,
+        })
+    }
+}
+
+fn any_socket() -> Result<OwnedFd, TunError> {
+    let open = |family| socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
+    open(AddressFamily::Unix).map_err(|errno| TunError::Socket(errno.into()))
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Whether a TUN error means that the interface was deleted.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
+}
+
+/// Packets of one turn, in a buffer that is allocated once.
+pub(crate) struct PacketBatch {
+    slots: Box<[u8]>,
+    lengths: Vec<usize>,
+}
+
+impl PacketBatch {
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![0; BATCH * SLOT].into_boxed_slice(), lengths: Vec::with_capacity(BATCH) }
+    }
+
+    /// Replaces the batch by what the interface holds, up to [`BATCH`] packets, without blocking.
+    ///
+    /// # Errors
+    ///
+    /// Only if nothing was read and the interface reports more than "nothing there".
+    pub(crate) fn read(&mut self, tun: &Tun) -> io::Result<()> {
+        self.lengths.clear();
+        for slot in self.slots.chunks_exact_mut(SLOT) {
+            match (&tun.file).read(slot) {
+                Ok(length) => self.lengths.push(length),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => break,
+                    _ if !self.lengths.is_empty() => break,
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// The packets read, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.slots.chunks_exact(SLOT).zip(&self.lengths).map(|(slot, &length)| &slot[..length])
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lengths.is_empty()
+    }
+}
+
+/// Packets that wait for [`WriteQueue::flush`], back to back in one buffer.
+pub(crate) struct WriteQueue {
+    octets: Box<[u8]>,
+    /// Length of each packet, oldest first.
+    lengths: Vec<usize>,
+    /// Where the next packet starts.
+    end: usize,
+}
+
+impl WriteQueue {
+    /// Octets one queue holds: four packets of the largest size, some 180 of a usual one.
+    const CAPACITY: usize = 4 * SLOT;
+
+    pub(crate) fn new() -> Self {
+        Self { octets: vec![0; Self::CAPACITY].into_boxed_slice(), lengths: Vec::with_capacity(256), end: 0 }
+    }
+
+    /// Whether a packet of up to `length` octets can be queued.
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        self.lengths.len() < self.lengths.capacity() && self.octets.len() - self.end >= length
+    }
+
+    /// Space for a packet of `length` octets; empty if [`Self::has_room`] was not asked.
+    pub(crate) fn space(&mut self, length: usize) -> &mut [u8] {
+        self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
+    }
+
+    /// Queues what was written into the first `length` octets of [`Self::space`].
+    pub(crate) fn push(&mut self, length: usize) {
+        self.lengths.push(length);
+        self.end += length;
+    }
+
+    /// Writes what is queued to `tun`, in order, and returns how many packets it did not take: the
+    /// interface is down or gone, or they were no IP packets.
+    pub(crate) fn flush(&mut self, tun: &Tun) -> u64 {
+        let mut failed = 0;
+        let mut rest = &self.octets[..self.end];
+        for length in self.lengths.drain(..) {
+            let (packet, after) = rest.split_at(length);
+            rest = after;
+            failed += u64::from(tun.write(packet).is_err());
+        }
+        self.end = 0;
+        failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names() {
+        for good in ["wg0", "a", "wg%d", "verona-client-0", "wg0.1"] {
+            assert!(good.parse::<InterfaceName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../x", "a/b", "a:b", "a b", "a\n", "sixteen-octets-x", "wg\0"] {
+            assert!(bad.parse::<InterfaceName>().is_err(), "{bad:?}");
+        }
+    }
+}

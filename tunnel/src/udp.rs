@@ -1,0 +1,347 @@
+//! The outer UDP sockets: one per address family, both on the same port, read and written in batches.
+//!
+//! Sockets are opened in the network namespace of the calling thread and stay in it, wherever the
+//! interface is moved later. Errors of single datagrams (unreachable, too long, refused by a filter)
+//! are counted and never end the data plane. Who sent a datagram, and whether to answer, is left to
+//! the engine.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys::mmsg;
+
+/// Largest UDP payload is 65,507 octets; a slot is larger, so that no datagram is ever cut.
+const SLOT: usize = 65_536;
+
+/// Receive and send buffer of each socket, octets. Absorbs a burst while the thread is busy
+/// elsewhere: about 60 ms at 1 Gbit/s. wireguard-go asks for the same.
+const SOCKET_BUFFER: usize = 7 << 20;
+
+/// Attempts to find a port that is free in both families when the kernel picks one.
+const RANDOM_PORT_ATTEMPTS: usize = 100;
+
+/// Why the sockets could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("opening the {family} UDP socket on port {port} failed")]
+pub struct BindError {
+    family: &'static str,
+    port: u16,
+    source: io::Error,
+}
+
+impl BindError {
+    /// The kernel's error number: `EADDRINUSE` when another socket has the port.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(libc::EIO)
+    }
+}
+
+/// The pair of sockets. One of them may be missing on a host without that family.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    v4: Option<Socket>,
+    v6: Option<Socket>,
+    port: u16,
+}
+
+impl Sockets {
+    /// Opens both sockets on `port`, or on one that is free in both families if `port` is 0, with
+    /// `fwmark` (SO_MARK; 0 = none) on what they send.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken, or the host has neither family, or the mark is refused.
+    pub(crate) fn open(port: u16, fwmark: u32) -> Result<Self, BindError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match Self::open_once(port, fwmark) {
+                Err(error)
+                    if port == 0 && error.errno() == libc::EADDRINUSE && attempt < RANDOM_PORT_ATTEMPTS => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn open_once(port: u16, fwmark: u32) -> Result<Self, BindError> {
+        let v4 = open_family(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into(), fwmark)?;
+        let v4_port = match &v4 {
+            Some(socket) => {
+                local_port(socket).map_err(|source| BindError { family: "IPv4", port, source })?
+            }
+            None => port,
+        };
+        let v6 = open_family(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, v4_port).into(), fwmark)?;
+        let v6_port = match &v6 {
+            Some(socket) => {
+                local_port(socket).map_err(|source| BindError { family: "IPv6", port, source })?
+            }
+            None => v4_port,
+        };
+        if v4.is_none() && v6.is_none() {
+            let source = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+            return Err(BindError { family: "IPv4 and IPv6", port, source });
+        }
+        Ok(Self { v4, v6, port: v6_port })
+    }
+
+    /// The port of both sockets.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The sockets that exist, in the order IPv4, IPv6.
+    pub(crate) fn by_family(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [self.v4.as_ref().map(AsFd::as_fd), self.v6.as_ref().map(AsFd::as_fd)]
+    }
+
+    /// Sets the mark of everything sent from now on.
+    pub(crate) fn set_fwmark(&self, fwmark: u32) -> io::Result<()> {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
+            socket.set_mark(fwmark)?;
+        }
+        Ok(())
+    }
+}
+
+/// `None` if the host does not have the family at all.
+fn open_family(domain: Domain, address: SocketAddr, fwmark: u32) -> Result<Option<Socket>, BindError> {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let open = || -> io::Result<Socket> {
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        if fwmark != 0 {
+            socket.set_mark(fwmark)?;
+        }
+        size_buffers(&socket);
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    match open() {
+        Ok(socket) => Ok(Some(socket)),
+        // The family is compiled out, or switched off (net.ipv6.conf.all.disable_ipv6).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
+            Ok(None)
+        }
+        Err(source) => Err(BindError { family, port: address.port(), source }),
+    }
+}
+
+/// Best effort: the forced size needs CAP_NET_ADMIN, the plain one is capped by net.core.[rw]mem_max.
+fn size_buffers(socket: &Socket) {
+    if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    }
+    if setsockopt(socket, sockopt::SndBufForce, &SOCKET_BUFFER).is_err() {
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    }
+}
+
+fn local_port(socket: &Socket) -> io::Result<u16> {
+    let address = socket.local_addr()?.as_socket();
+    address.map(|address| address.port()).ok_or_else(|| io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+}
+
+/// Datagrams of one turn, in a buffer that is allocated once.
+pub(crate) struct DatagramBatch {
+    slots: Box<[u8]>,
+    received: mmsg::Received,
+}
+
+impl DatagramBatch {
+    pub(crate) fn new() -> Self {
+        Self { slots: vec![0; mmsg::BATCH * SLOT].into_boxed_slice(), received: mmsg::Received::new() }
+    }
+
+    /// Replaces the batch by what `socket` holds, up to [`mmsg::BATCH`] datagrams, without blocking,
+    /// and says whether there was anything.
+    ///
+    /// # Errors
+    ///
+    /// A pending error of the socket, such as an ICMP message. Reading it clears it.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        match mmsg::receive(socket, &mut self.slots, SLOT, &mut self.received) {
+            Ok(_) => Ok(self.received.count() > 0),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The datagrams received and their sources, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        self.slots
+            .chunks_exact(SLOT)
+            .zip(self.received.iter())
+            .filter_map(|(slot, (from, length))| Some((from?, slot.get(..length)?)))
+    }
+}
+
+/// Datagrams of one family that wait for [`SendQueue::flush`], back to back in one buffer.
+pub(crate) struct SendQueue {
+    octets: Box<[u8]>,
+    /// Where the next datagram starts.
+    end: usize,
+    waiting: VecDeque<Waiting>,
+    names: mmsg::Names,
+}
+
+struct Waiting {
+    to: SocketAddr,
+    start: usize,
+    length: usize,
+}
+
+/// Result of a [`SendQueue::flush`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flushed {
+    /// Datagrams the kernel refused for a reason of their own; they are gone.
+    pub(crate) failed: u64,
+    /// The socket takes no more for now; the rest is still queued.
+    pub(crate) blocked: bool,
+}
+
+impl SendQueue {
+    /// Octets one queue holds: some 700 full-size datagrams.
+    const CAPACITY: usize = 1 << 20;
+    /// Datagrams one queue holds: bounds the memory and time of many small ones.
+    const LIMIT: usize = 1024;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            octets: vec![0; Self::CAPACITY].into_boxed_slice(),
+            end: 0,
+            waiting: VecDeque::with_capacity(Self::LIMIT),
+            names: mmsg::Names::new(),
+        }
+    }
+
+    /// Whether a datagram of up to `length` octets can be queued.
+    pub(crate) fn has_room(&self, length: usize) -> bool {
+        self.waiting.len() < Self::LIMIT && self.octets.len() - self.end >= length
+    }
+
+    /// Space for a datagram of `length` octets; empty if [`Self::has_room`] was not asked.
+    pub(crate) fn space(&mut self, length: usize) -> &mut [u8] {
+        self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
+    }
+
+    /// Queues what was written into the first `length` octets of [`Self::space`].
+    pub(crate) fn push(&mut self, to: SocketAddr, length: usize) {
+        self.waiting.push_back(Waiting { to, start: self.end, length });
+        self.end += length;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Drops what is queued and says how many datagrams that were.
+    pub(crate) fn clear(&mut self) -> u64 {
+        let dropped = self.waiting.len() as u64;
+        self.waiting.clear();
+        self.end = 0;
+        dropped
+    }
+
+    /// Sends what is queued, in order.
+    pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>) -> Flushed {
+        let mut result = Flushed::default();
+        while !self.waiting.is_empty() {
+            let datagrams = self.waiting.iter().map(|waiting| mmsg::Outgoing {
+                to: waiting.to,
+                octets: &self.octets[waiting.start..waiting.start + waiting.length],
+            });
+            match mmsg::send(socket, datagrams, &mut self.names) {
+                Ok(sent) => drop(self.waiting.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    result.blocked = true;
+                    return result;
+                }
+                // EMSGSIZE, ENETUNREACH, EPERM of a filter, an ICMP error of an earlier datagram: a
+                // fact about this destination, and WireGuard's timers already handle loss.
+                Err(_) => {
+                    self.waiting.pop_front();
+                    result.failed += 1;
+                }
+            }
+        }
+        self.end = 0;
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn both_families_share_a_random_port() {
+        let sockets = Sockets::open(0, 0).unwrap();
+        assert_ne!(sockets.port(), 0);
+        for socket in [&sockets.v4, &sockets.v6].into_iter().flatten() {
+            assert_eq!(local_port(socket).unwrap(), sockets.port());
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_eaddrinuse_in_either_family() {
+        for address in ["0.0.0.0:0", "[::]:0"] {
+            let taken = UdpSocket::bind(address).unwrap();
+            let port = taken.local_addr().unwrap().port();
+            assert_eq!(Sockets::open(port, 0).unwrap_err().errno(), libc::EADDRINUSE, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_batch_goes_out_and_comes_in_despite_a_datagram_that_is_refused() {
+        let receiver = Sockets::open(0, 0).unwrap();
+        let sender = Sockets::open(0, 0).unwrap();
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
+        let mut queue = SendQueue::new();
+        for length in [0_usize, 1, 1452, 65_507] {
+            assert!(queue.has_room(length));
+            queue.space(length).fill(length as u8);
+            queue.push(to, length);
+            // Over the largest UDP payload: EMSGSIZE.
+            queue.push(to, 65_508);
+        }
+        let [Some(out), _] = sender.by_family() else { panic!("no IPv4 socket") };
+        assert_eq!(queue.flush(out), Flushed { failed: 4, blocked: false });
+        assert!(queue.is_empty());
+        let mut batch = DatagramBatch::new();
+        let [Some(into), _] = receiver.by_family() else { panic!("no IPv4 socket") };
+        assert!(batch.receive(into).unwrap());
+        let lengths: Vec<usize> = batch.iter().map(|(_, octets)| octets.len()).collect();
+        assert_eq!(lengths, [0, 1, 1452, 65_507]);
+        assert!(batch.iter().all(|(from, octets)| {
+            from == (Ipv4Addr::LOCALHOST, sender.port()).into()
+                && octets.iter().all(|&o| o == octets.len() as u8)
+        }));
+        assert!(!batch.receive(into).unwrap());
+    }
+
+    #[test]
+    fn a_full_queue_says_so() {
+        let mut queue = SendQueue::new();
+        assert!(!queue.has_room(SendQueue::CAPACITY + 1));
+        for _ in 0..SendQueue::LIMIT {
+            assert!(queue.has_room(1));
+            queue.push((Ipv4Addr::LOCALHOST, 1).into(), 1);
+        }
+        assert!(!queue.has_room(1));
+        assert_eq!(queue.clear(), SendQueue::LIMIT as u64);
+        assert!(queue.has_room(1));
+    }
+}
