@@ -232,6 +232,14 @@ pub struct Version {
     patch: u16,
 }
 
+impl Version {
+    /// `major.minor.patch`.
+    #[must_use]
+    pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
+        Self { major, minor, patch }
+    }
+}
+
 /// Text that is not a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a version is major.minor.patch, three numbers")]
