@@ -162,8 +162,9 @@ mod tests {
 
     #[test]
     fn each_fact_has_its_code() {
+        type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, fn(&mut Facts, KeyId)); 12] = [
+        let changes: [(&str, Change); 12] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use verona_contract::control::{CertificateSource, Cut, CutReason, Event};
 use verona_contract::log::{MAX_ATTRIBUTE, MAX_ATTRIBUTES, MAX_BODY, Severity, Stream};
 
@@ -64,8 +65,8 @@ impl Draft {
 
     /// The same with one more attribute. A value that is too long is cut.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
-        self.attributes.insert(key.to_owned(), cut(value.to_string(), MAX_ATTRIBUTE));
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.attributes.insert(key.to_owned(), cut(format!("{value}"), MAX_ATTRIBUTE));
         self
     }
 

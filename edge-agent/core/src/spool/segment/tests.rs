@@ -13,7 +13,7 @@ fn stamp(n: u64) -> Stamp {
         boot: Uuid::from_u128(9),
         time_ns: 1_700_000_000_000_000_000 + n.cast_signed(),
         monotonic_ns: n,
-        clock_synced: n % 2 == 0,
+        clock_synced: n.is_multiple_of(2),
     }
 }
 

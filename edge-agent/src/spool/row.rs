@@ -1,0 +1,283 @@
+//! The segments of each stream as they lie on the disk: recovery, names, cursors.
+//!
+//! `audit-00000000000000000001.seg` holds the records of stream audit from number 1. What does not recover is
+//! renamed to `….damaged`, its sound records are written anew, and the chain goes on beyond every number that
+//! may have been given out.
+
+use crate::store::{self, StoreError};
+use edge_agent_core::journal::Draft;
+use edge_agent_core::spool::chain::Head;
+use edge_agent_core::spool::quota::{self, Span};
+use edge_agent_core::spool::segment::{self, End, HEADER, Header, MIN_FRAME};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+use verona_contract::log::{Record, Severity, Stream};
+
+/// Longest file that is read: a segment is rotated long before.
+const MAX_FILE: usize = 64 * 1024 * 1024;
+
+/// Where the center's progress is remembered. Losing it costs sending some records again.
+pub(super) const CURSORS: &str = "sent.json";
+
+/// Why the spool cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The disk failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records are another edge's; mixing them would break both chains.
+    #[error("spool {path} belongs to edge {found}, this is edge {ours}: move it away")]
+    OtherEdge {
+        /// Which segment.
+        path: PathBuf,
+        /// In the segment.
+        found: Uuid,
+        /// This one.
+        ours: Uuid,
+    },
+    /// No thread.
+    #[error("cannot start the spool's writer thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// One segment.
+#[derive(Clone, Debug)]
+struct Segment {
+    path: PathBuf,
+    span: Span,
+    length: u64,
+}
+
+/// The segments of one stream, oldest first. The last one is open for appending.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) stream: Stream,
+    pub(super) edge: Uuid,
+    pub(super) head: Head,
+    /// The center has the records up to this number.
+    pub(super) sent: u64,
+    segments: Vec<Segment>,
+    lost: Vec<RangeInclusive<u64>>,
+}
+
+/// All rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    rows: [Row; 4],
+    /// Files set aside, now and before.
+    pub(super) damaged: usize,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Cursors(BTreeMap<Stream, u64>);
+
+impl Rows {
+    pub(super) fn open(directory: &Path, edge: Uuid) -> Result<Self, OpenError> {
+        let names = list(directory)?;
+        // A cursor that does not read only means that some records are sent twice, which the center sees.
+        let cursors = store::read(&directory.join(CURSORS), 4096)?.unwrap_or_default();
+        let cursors: Cursors = serde_json::from_slice(&cursors).unwrap_or_default();
+        let open = |stream| Row::open(directory, edge, stream, &names, &cursors);
+        let [flow, system, auth, audit] = Stream::ALL;
+        let rows = [open(flow)?, open(system)?, open(auth)?, open(audit)?];
+        let damaged = list(directory)?.iter().filter(|name| name.ends_with(".damaged")).count();
+        Ok(Self { rows, damaged })
+    }
+
+    pub(super) fn row(&self, stream: Stream) -> &Row {
+        &self.rows[stream as usize]
+    }
+
+    pub(super) fn row_mut(&mut self, stream: Stream) -> &mut Row {
+        &mut self.rows[stream as usize]
+    }
+
+    pub(super) fn octets(&self) -> u64 {
+        self.rows.iter().flat_map(|row| &row.segments).map(|segment| segment.length).sum()
+    }
+
+    /// The cursors as they lie on the disk.
+    pub(super) fn cursors(&self) -> Vec<u8> {
+        let cursors = Cursors(self.rows.iter().map(|row| (row.stream, row.sent)).collect());
+        // A map of numbers always encodes.
+        serde_json::to_vec(&cursors).unwrap_or_default()
+    }
+
+    /// A record for each range of numbers that damage has cost.
+    pub(super) fn losses(&self) -> Vec<Draft> {
+        let gap = |stream: Stream, range: &RangeInclusive<u64>| {
+            let (from, to) = (range.start(), range.end());
+            Draft::new(
+                stream,
+                "log.gap",
+                format!("records {from} to {to} are lost or never were: damaged segment"),
+            )
+            .severity(Severity::Error)
+            .with("from", from)
+            .with("to", to)
+            .with("count", to - from + 1)
+            .with("reason", "damaged")
+        };
+        self.rows.iter().flat_map(|row| row.lost.iter().map(|range| gap(row.stream, range))).collect()
+    }
+}
+
+fn list(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let fail = |error| StoreError::new("list", directory, error);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(fail)? {
+        names.extend(entry.map_err(fail)?.file_name().into_string());
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+impl Row {
+    fn open(
+        directory: &Path,
+        edge: Uuid,
+        stream: Stream,
+        names: &[String],
+        cursors: &Cursors,
+    ) -> Result<Self, OpenError> {
+        let sent = cursors.0.get(&stream).copied().unwrap_or(0);
+        let mut row =
+            Self { stream, edge, head: Head::GENESIS, sent, segments: Vec::new(), lost: Vec::new() };
+        // Set while the row ends in damage: the first number that certainly never was.
+        let mut resume_at = None;
+        let prefix = format!("{stream}-");
+        for name in names.iter().filter(|name| name.starts_with(&prefix) && name.ends_with(".seg")) {
+            row.take(&directory.join(name), &mut resume_at)?;
+        }
+        if let Some(resume_at) = resume_at {
+            row.lost.push(row.head.next_seq..=resume_at - 1);
+            row.head.next_seq = resume_at;
+        }
+        if row.segments.is_empty() {
+            // All is lost: nothing that the center has may be given out again.
+            row.head.next_seq = row.head.next_seq.max(row.sent.saturating_add(1));
+        }
+        if row.segments.is_empty() || resume_at.is_some() {
+            row.begin(directory)?;
+        }
+        // A cursor beyond the end is of a spool that was lost.
+        row.sent = row.sent.min(row.head.next_seq - 1);
+        Ok(row)
+    }
+
+    /// Recovers one segment.
+    fn take(&mut self, path: &Path, resume_at: &mut Option<u64>) -> Result<(), OpenError> {
+        let file = store::read(path, MAX_FILE)?.unwrap_or_default();
+        let Ok(found) = segment::recover(&file) else {
+            set_aside(path)?;
+            let most = (file.len() / MIN_FRAME) as u64 + 1;
+            let first = first_of(path).max(self.head.next_seq).max(resume_at.unwrap_or(0));
+            *resume_at = Some(first.saturating_add(most));
+            return Ok(());
+        };
+        if found.header.edge != self.edge {
+            let found = found.header.edge;
+            return Err(OpenError::OtherEdge { path: path.to_owned(), found, ours: self.edge });
+        }
+        let first = found.header.head.next_seq;
+        // The segment after a damaged one tells where that one really ended.
+        if resume_at.take().is_some() && first > self.head.next_seq {
+            self.lost.push(self.head.next_seq..=first - 1);
+        }
+        match found.end {
+            End::Clean => {}
+            End::Torn => cut(path, found.length)?,
+            End::Damaged { resume_at: bound } => {
+                set_aside(path)?;
+                store::replace(path, &file[..found.length])?;
+                *resume_at = Some(bound);
+            }
+        }
+        let span = Span { first, last: found.head.next_seq - 1 };
+        self.segments.push(Segment { path: path.to_owned(), span, length: found.length as u64 });
+        self.head = found.head;
+        Ok(())
+    }
+
+    /// Begins a new segment at the head.
+    pub(super) fn begin(&mut self, directory: &Path) -> Result<(), StoreError> {
+        let first = self.head.next_seq;
+        let path = directory.join(format!("{}-{first:020}.seg", self.stream));
+        let header = Header { edge: self.edge, stream: self.stream, head: self.head };
+        store::replace(&path, &header.encode())?;
+        self.segments.push(Segment { path, span: Span { first, last: first - 1 }, length: HEADER as u64 });
+        Ok(())
+    }
+
+    /// The open segment: its file and how much of it counts.
+    pub(super) fn open_segment(&self) -> (&Path, u64) {
+        // `open` leaves at least one, and `release_sent` keeps the newest.
+        self.segments.last().map_or((Path::new(""), 0), |segment| (segment.path.as_path(), segment.length))
+    }
+
+    /// Notes what has just reached the disk.
+    pub(super) fn grow(&mut self, head: Head, length: u64) {
+        self.head = head;
+        if let Some(segment) = self.segments.last_mut() {
+            segment.span.last = head.next_seq - 1;
+            segment.length = length;
+        }
+    }
+
+    pub(super) fn next_unsent(&self) -> Option<(PathBuf, u64)> {
+        let spans: Vec<Span> = self.segments.iter().map(|segment| segment.span).collect();
+        let segment = &self.segments[quota::next_unsent(&spans, self.sent)?];
+        Some((segment.path.clone(), segment.length))
+    }
+
+    pub(super) fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.segments.iter().map(|segment| (segment.path.clone(), segment.length)).collect()
+    }
+
+    /// Forgets the segments that are wholly sent and tells their files.
+    pub(super) fn release_sent(&mut self) -> Vec<PathBuf> {
+        let spans: Vec<Span> = self.segments.iter().map(|segment| segment.span).collect();
+        let count = quota::deletable(&spans, self.sent);
+        self.segments.drain(..count).map(|segment| segment.path).collect()
+    }
+}
+
+/// The number in a segment's name.
+fn first_of(path: &Path) -> u64 {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    name.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// The records of the first `length` octets of a segment: what is durable.
+pub(super) fn read_records(path: &Path, length: u64) -> Result<Vec<Record>, StoreError> {
+    let unreadable = |rule: &str| {
+        let error = std::io::Error::new(std::io::ErrorKind::InvalidData, rule.to_owned());
+        StoreError::new("read", path, error)
+    };
+    let absent = || StoreError::new("read", path, std::io::ErrorKind::NotFound.into());
+    let file = store::read(path, MAX_FILE)?.ok_or_else(absent)?;
+    let durable = usize::try_from(length).ok().and_then(|length| file.get(..length));
+    let found = segment::recover(durable.ok_or_else(|| unreadable("shorter than it was"))?);
+    Ok(found.map_err(|error| unreadable(&error.to_string()))?.records)
+}
+
+/// Cuts a torn write off.
+fn cut(path: &Path, length: usize) -> Result<(), StoreError> {
+    let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| {
+        file.set_len(length as u64)?;
+        file.sync_all()
+    });
+    cut.map_err(|error| StoreError::new("cut the torn end off", path, error))
+}
+
+fn set_aside(path: &Path) -> Result<(), StoreError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".damaged");
+    let aside = path.with_file_name(name);
+    tracing::error!(path = %aside.display(), "damaged log segment set aside");
+    store::rename(path, &aside)
+}

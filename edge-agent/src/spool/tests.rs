@@ -1,0 +1,215 @@
+//! The spool on a real disk: what was acknowledged is there after any crash, and the chain goes on.
+
+use super::*;
+use edge_agent_core::spool::segment::{FRAME_HEAD, HEADER};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use verona_contract::log::Hash;
+
+const EDGE: Uuid = Uuid::from_u128(0xe);
+
+fn open(directory: &Path) -> Spool {
+    open_with(directory, EDGE, MIN_QUOTA).unwrap()
+}
+
+fn open_with(directory: &Path, edge: Uuid, quota: u64) -> Result<Spool, OpenError> {
+    let ticks = AtomicU64::new(0);
+    let stamps = Box::new(move || {
+        let tick = ticks.fetch_add(1, Ordering::Relaxed);
+        Stamp { edge, boot: Uuid::nil(), time_ns: tick.cast_signed(), monotonic_ns: tick, clock_synced: true }
+    });
+    Spool::open(directory.join("spool"), edge, quota, stamps)
+}
+
+fn draft(stream: Stream, body: impl Into<String>) -> Draft {
+    Draft::new(stream, "test", body)
+}
+
+/// Everything unsent, taken the way the pusher takes it.
+fn drain(spool: &Spool, stream: Stream) -> Vec<Record> {
+    let mut all = Vec::new();
+    loop {
+        let batch = spool.unsent(stream).unwrap();
+        let Some(last) = batch.last() else { return all };
+        spool.sent(stream, last.seq).unwrap();
+        all.extend(batch);
+    }
+}
+
+fn assert_chain(records: &[Record], mut previous: Hash) {
+    for record in records {
+        assert_eq!(record.previous, previous, "record {}", record.seq);
+        previous = record.hash();
+    }
+}
+
+/// The writer thread ends when the last handle is gone; the next open must not race with it.
+async fn close(spool: Spool) {
+    let Spool { shared, appends, written } = spool;
+    drop((appends, written));
+    while Arc::strong_count(&shared) > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+fn newest_segment(directory: &Path, stream: Stream) -> PathBuf {
+    let list = std::fs::read_dir(directory.join("spool")).unwrap().map(|entry| entry.unwrap().path());
+    let of_stream = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with(stream.as_str()) && name.ends_with(".seg")
+    };
+    list.filter(of_stream).max().unwrap()
+}
+
+#[tokio::test]
+async fn many_appenders_share_one_unbroken_chain_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let spool = open(directory.path());
+        let one = |n: usize| {
+            let spool = spool.clone();
+            tokio::spawn(
+                async move { spool.append(draft(Stream::Auth, format!("{round}.{n}"))).await.unwrap() },
+            )
+        };
+        for task in (0..100).map(one).collect::<Vec<_>>() {
+            acknowledged.push(task.await.unwrap());
+        }
+        close(spool).await;
+    }
+    acknowledged.sort_unstable();
+    assert_eq!(acknowledged, (1..=300).collect::<Vec<u64>>());
+    let spool = open(directory.path());
+    let records = drain(&spool, Stream::Auth);
+    assert_eq!(records.len(), 300);
+    assert_chain(&records, Hash::GENESIS);
+}
+
+#[tokio::test]
+async fn a_chain_goes_on_after_everything_was_sent_and_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let body = "x".repeat(8000);
+    for _ in 0..300 {
+        spool.append(draft(Stream::System, body.clone())).await.unwrap();
+    }
+    let before = spool.usage().octets;
+    let records = drain(&spool, Stream::System);
+    assert_chain(&records, Hash::GENESIS);
+    assert!(before > 2 << 20 && spool.usage().octets < 2 << 20, "sent segments are deleted");
+    close(spool).await;
+    let spool = open(directory.path());
+    assert_eq!(spool.unsent(Stream::System).unwrap(), [], "nothing is sent twice");
+    assert_eq!(spool.append(draft(Stream::System, "next")).await.unwrap(), 301);
+    assert_chain(&drain(&spool, Stream::System), records.last().unwrap().hash());
+}
+
+#[tokio::test]
+async fn a_torn_write_is_cut_off_and_its_numbers_are_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    for n in 0..5 {
+        spool.append(draft(Stream::Audit, n.to_string())).await.unwrap();
+    }
+    close(spool).await;
+    let path = newest_segment(directory.path(), Stream::Audit);
+    let whole = std::fs::read(&path).unwrap();
+    // Every kind of end that a killed write can leave behind the last acknowledged record.
+    let frame = &whole[HEADER..];
+    for cut in [1, 3, FRAME_HEAD - 1, FRAME_HEAD, FRAME_HEAD + 1, FRAME_HEAD + 50] {
+        std::fs::write(&path, [whole.as_slice(), &frame[..cut]].concat()).unwrap();
+        let spool = open(directory.path());
+        assert_eq!(spool.unsent(Stream::Audit).unwrap().len(), 5, "cut {cut}");
+        assert_eq!(spool.append(draft(Stream::Audit, "after")).await.unwrap(), 6, "cut {cut}");
+        assert_eq!(spool.usage().damaged, 0);
+        assert_chain(&drain(&spool, Stream::Audit), Hash::GENESIS);
+        close(spool).await;
+        std::fs::remove_file(directory.path().join("spool").join(row::CURSORS)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_segment_is_set_aside_reported_and_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    for n in 0..10 {
+        spool.append(draft(Stream::Audit, n.to_string())).await.unwrap();
+    }
+    close(spool).await;
+    let path = newest_segment(directory.path(), Stream::Audit);
+    let mut file = std::fs::read(&path).unwrap();
+    let middle = HEADER + (file.len() - HEADER) / 2;
+    file[middle] ^= 0x10;
+    std::fs::write(&path, &file).unwrap();
+
+    let spool = open(directory.path());
+    let seq = spool.append(draft(Stream::Audit, "after")).await.unwrap();
+    let records = drain(&spool, Stream::Audit);
+    let sound = records.iter().take_while(|record| record.event == "test").count();
+    assert!((4..=5).contains(&sound), "{sound} records before the damage");
+    assert_chain(&records, Hash::GENESIS);
+    let gap = &records[sound];
+    assert_eq!((gap.event.as_str(), &gap.attributes["from"]), ("log.gap", &(sound as u64 + 1).to_string()));
+    assert!(gap.seq > 10, "no number is given out twice");
+    assert_eq!(records.last().map(|record| record.seq), Some(seq));
+    assert_eq!(spool.usage().damaged, 1);
+    assert_eq!(std::fs::read(path.with_extension("seg.damaged")).unwrap(), file, "kept for examination");
+    close(spool).await;
+
+    // The next start finds a sound spool: the gap is told once.
+    let spool = open(directory.path());
+    assert_eq!(spool.append(draft(Stream::Audit, "later")).await.unwrap(), seq + 1);
+    assert_eq!(drain(&spool, Stream::Audit).len(), 1);
+}
+
+#[tokio::test]
+async fn an_unreadable_header_costs_that_segment_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let body = "x".repeat(8000);
+    for _ in 0..200 {
+        spool.append(draft(Stream::Flow, body.clone())).await.unwrap();
+    }
+    spool.append(draft(Stream::Audit, "other stream")).await.unwrap();
+    close(spool).await;
+    let newest = newest_segment(directory.path(), Stream::Flow);
+    for garbage in [&b""[..], b"garbage", &[0; 4096]] {
+        std::fs::write(&newest, garbage).unwrap();
+    }
+    let spool = open(directory.path());
+    assert!(spool.append(draft(Stream::Flow, "after")).await.unwrap() > 127);
+    let records = drain(&spool, Stream::Flow);
+    assert_chain(&records, Hash::GENESIS);
+    assert!(records.len() > 100, "the older segment is whole");
+    assert_eq!(drain(&spool, Stream::Audit).len(), 1);
+}
+
+#[tokio::test]
+async fn the_quota_refuses_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    let body = "x".repeat(8000);
+    let mut taken = 0;
+    let refused = loop {
+        match spool.append(draft(Stream::Flow, body.clone())).await {
+            Ok(seq) => taken = seq,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.to_string(), "the log spool is full for stream flow");
+    assert!(spool.usage().octets <= MIN_QUOTA / 2);
+    spool.append(draft(Stream::Audit, body)).await.unwrap();
+    let records = drain(&spool, Stream::Flow);
+    assert_eq!(records.len() as u64, taken);
+    assert_eq!(spool.append(draft(Stream::Flow, "fits again")).await.unwrap(), taken + 1);
+    assert_chain(&records, Hash::GENESIS);
+}
+
+#[tokio::test]
+async fn another_edges_spool_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    close(open(directory.path())).await;
+    let error = open_with(directory.path(), Uuid::from_u128(0xf), MIN_QUOTA).map(drop).unwrap_err();
+    assert!(error.to_string().contains("belongs to edge"), "{error}");
+}
