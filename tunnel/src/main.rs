@@ -4,6 +4,7 @@
 //! the interface is deleted or at SIGTERM. With a policy loaded over the control socket it admits
 //! certified peers only. Everything but the process's own affairs is in the library.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -17,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 /// WireGuard-compatible userspace tunnel that admits certified peers only, once it has a policy.
 ///
-/// Environment: LOG_LEVEL (silent, error, info, verbose; default info), WG_PROCESS_FOREGROUND=1 as
+/// Environment: LOG_LEVEL (silent, error, info, verbose; default info in the foreground, else error), WG_PROCESS_FOREGROUND=1 as
 /// --foreground, WG_TUN_FD and WG_UAPI_FD for descriptors opened by a parent process.
 #[derive(Debug, Parser)]
 #[command(name = "edge-tunnel", version)]
@@ -46,9 +47,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let log = LogLevel::from_environment()?;
     let foreground =
         arguments.foreground || std::env::var_os("WG_PROCESS_FOREGROUND").is_some_and(|value| value == "1");
+    let log = LogLevel::from_environment(foreground)?;
     let background = if foreground {
         None
     } else {
@@ -108,13 +109,14 @@ struct LogLevel {
 }
 
 impl LogLevel {
-    fn from_environment() -> anyhow::Result<Self> {
+    fn from_environment(foreground: bool) -> anyhow::Result<Self> {
         let value = std::env::var("LOG_LEVEL").unwrap_or_default();
         // The engine reports lost peers as errors of its own; that is our engine's business, not news.
         let directives = match value.as_str() {
             "silent" => "off",
-            "error" => "error,boringtun=off",
-            "" | "info" => "info,boringtun=off",
+            "" if foreground => "info,boringtun=off",
+            "info" => "info,boringtun=off",
+            "" | "error" => "error,boringtun=off",
             "debug" | "verbose" => "debug",
             _ => anyhow::bail!("LOG_LEVEL={value:?}: expected silent, error, info or verbose"),
         };
@@ -129,6 +131,7 @@ impl LogLevel {
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(self.directives))
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
     }

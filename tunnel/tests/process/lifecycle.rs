@@ -60,13 +60,18 @@ fn after_kill_9_a_new_process_takes_over_the_name() {
     pair.right.start(WireguardGo);
     pair.configure(&pair.right, &pair.left, None);
     pair.right.bring_up();
-    for _ in 0..2 {
+    for last in [false, false, true] {
         let mut process = pair.left.start_foreground(&pair.run);
         pair.configure(&pair.left, &pair.right, Some(Outer::V4));
         pair.left.bring_up();
         pair.expect_traffic();
-        process.crash().unwrap();
-        assert!(pair.left.uapi_socket().exists(), "a killed process cannot clean up");
+        if last {
+            process.stop();
+            pair.left.expect_gone();
+        } else {
+            process.crash().unwrap();
+            assert!(pair.left.uapi_socket().exists(), "a killed process cannot clean up");
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod control;
 mod interop;
+mod library;
 mod lifecycle;
 mod pair;
 mod robustness;

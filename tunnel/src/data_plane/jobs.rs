@@ -1,0 +1,113 @@
+//! What other threads have the data plane do between two batches: change its configuration, put a
+//! policy or a list in force, tell its state.
+//!
+//! Each is short: whatever takes long was done before, in the thread that asks.
+
+use edge_tunnel_core::{CrlRefused, CrlSet, VerifiedPolicy};
+use verona_contract::control::{CrlInfo, CrlInstalled, PeerInfo, PolicyInstalled, Status};
+
+use super::{DataPlane, read_clocks};
+use crate::transaction::{ConfigureError, Snapshot, Transaction};
+use crate::udp::{BindError, Sockets};
+
+impl DataPlane {
+    /// Applies a transaction: all of it or nothing.
+    pub(crate) fn configure(&mut self, transaction: Transaction) -> Result<(), ConfigureError> {
+        let fwmark = transaction.fwmark.unwrap_or(self.fwmark);
+        // The new port is taken before anything changes, the old one is given up after.
+        let sockets = self.sockets_for(transaction.listen_port, fwmark)?;
+        self.mark_sockets(fwmark)?;
+        if let Err(error) = self.engine.configure(read_clocks(), transaction.update, &mut self.outlet) {
+            self.mark_sockets(self.fwmark)?;
+            return Err(error.into());
+        }
+        self.fwmark = fwmark;
+        self.port = transaction.listen_port.unwrap_or(self.port);
+        if sockets.is_some() {
+            self.replace_sockets(sockets).map_err(ConfigureError::Watch)?;
+        }
+        Ok(())
+    }
+
+    /// New sockets, if `port` asks for other ones than there are and the interface is up. 0 asks for
+    /// a new random port.
+    fn sockets_for(&self, port: Option<u16>, fwmark: u32) -> Result<Option<Sockets>, BindError> {
+        match (port, self.outlet.sockets()) {
+            (Some(port), Some(current)) if port == 0 || port != current.port() => {
+                Sockets::open(port, fwmark).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn mark_sockets(&self, fwmark: u32) -> Result<(), ConfigureError> {
+        let sockets = self.outlet.sockets();
+        sockets.map_or(Ok(()), |sockets| sockets.set_fwmark(fwmark)).map_err(ConfigureError::Mark)
+    }
+
+    /// The state as UAPI shows it.
+    pub(crate) fn snapshot(&mut self) -> Snapshot {
+        Snapshot { listen_port: self.port, fwmark: self.fwmark, device: self.engine.device(read_clocks()) }
+    }
+
+    /// Puts a policy in force, on its port. 0 leaves the port as it is.
+    pub(crate) fn install_policy(
+        &mut self,
+        policy: VerifiedPolicy,
+    ) -> Result<PolicyInstalled, ConfigureError> {
+        let port = Some(policy.listen_port()).filter(|&port| port != 0);
+        let sockets = self.sockets_for(port, self.fwmark)?;
+        self.port = port.unwrap_or(self.port);
+        if sockets.is_some() {
+            self.replace_sockets(sockets).map_err(ConfigureError::Watch)?;
+        }
+        Ok(self.engine.install_policy(read_clocks(), policy, &mut self.outlet))
+    }
+
+    /// Puts a list in force and cuts whom it lists.
+    pub(crate) fn install_crl(&mut self, list: CrlSet) -> Result<CrlInstalled, CrlRefused> {
+        self.engine.install_crl(read_clocks(), list)
+    }
+
+    /// Tells the engine whether the wall clock may be believed.
+    pub(crate) fn set_clock(&mut self, trusted: bool) {
+        self.engine.set_clock(read_clocks(), trusted);
+    }
+
+    /// The state of the tunnel as a whole. The engine's counters, and beside them what was lost here.
+    pub(crate) fn status(&self, interface: String) -> Status {
+        let device = self.engine.device(read_clocks());
+        let mut counters = self.engine.counters();
+        let losses = self.outlet.losses();
+        for (name, value) in [
+            ("send_failed", losses.send_failed),
+            ("send_dropped", losses.send_dropped),
+            ("tun_failed", losses.tun_failed),
+            ("socket_errors", self.socket_errors),
+            ("events_unread", self.subscribers.dropped()),
+        ] {
+            counters.totals.insert(name.to_owned(), value);
+        }
+        let (sessions, records) = self.engine.population();
+        Status {
+            interface,
+            public_key: device.public_key,
+            listen_port: self.port,
+            policy_seq: self.engine.policy_seq(),
+            clock_trusted: self.engine.clock_trusted(),
+            sessions,
+            records,
+            counters,
+        }
+    }
+
+    /// The certified peers.
+    pub(crate) fn peers(&self) -> Vec<PeerInfo> {
+        self.engine.peers(read_clocks())
+    }
+
+    /// The lists and what they allow.
+    pub(crate) fn crls(&self) -> Vec<CrlInfo> {
+        self.engine.crls(read_clocks())
+    }
+}
