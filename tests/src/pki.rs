@@ -111,6 +111,21 @@ impl Authority {
         KeyId::new(&self.key_id).unwrap()
     }
 
+    /// Signs another CA's key, as an intermediate, DER.
+    #[must_use]
+    pub fn certify(&self, other: &Self, serial: u64) -> Vec<u8> {
+        let spki_der = other.key.verifying_key().to_public_key_der().unwrap();
+        let spki = SubjectPublicKeyInfoOwned::from_der(spki_der.as_bytes()).unwrap();
+        let extensions = vec![
+            self.extension(&BasicConstraints { ca: true, path_len_constraint: Some(0) }),
+            self.extension(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)),
+            self.extension(&SubjectKeyIdentifier(OctetString::new(&*other.key_id).unwrap())),
+            self.extension(&self.authority_key_identifier()),
+        ];
+        let validity = Validity { not_before: utc(UNIX_EPOCH + FOUNDED), not_after: year_2050() };
+        self.sign(serial, validity, other.name.clone(), spki, extensions)
+    }
+
     /// Signs a leaf, DER.
     #[must_use]
     pub fn leaf(&self, plan: &LeafPlan) -> Vec<u8> {

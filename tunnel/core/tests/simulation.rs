@@ -1,0 +1,1 @@
+//! Simulation of engines over a lossy network with a fake clock.
