@@ -81,7 +81,7 @@ impl Initiation {
         message.extend(ephemeral);
         message.extend(sealed_static);
         message.extend(sealed_timestamp);
-        message.extend(mac1(&self.responder, &message));
+        message.extend(mac1(b"mac1----", &self.responder, &message));
         message.extend([0; 16]);
         message
     }
@@ -93,9 +93,13 @@ fn shared(private: &Secret, public: &PublicKey) -> [u8; 32] {
     agree(&private, public, (), |secret| secret.try_into().map_err(|_| ())).unwrap()
 }
 
-fn mac1(responder: &PublicKey, message: &[u8]) -> [u8; 16] {
-    let key = hash(&[b"mac1----", responder.as_bytes()]);
-    let mut mac = <Blake2sMac<U16> as KeyInit>::new_from_slice(&key).unwrap();
+/// mac1 over `message` under `label`, which is `mac1----` for WireGuard's own messages.
+#[must_use]
+pub fn mac1(label: &[u8; 8], responder: &PublicKey, message: &[u8]) -> [u8; 16] {
+    let key = hash(&[label, responder.as_bytes()]);
+    let Ok(mut mac) = <Blake2sMac<U16> as KeyInit>::new_from_slice(&key) else {
+        unreachable!("BLAKE2s takes keys of 32 octets")
+    };
     mac.update(message);
     mac.finalize().into_bytes().into()
 }

@@ -4,6 +4,8 @@
 //! ordinary test run. A target does more than survive: what was accepted must come out again as it was,
 //! or must not be accepted in a second spelling.
 
+pub(crate) mod data_plane;
+
 use edge_agent_core::spool::segment;
 use prost::Message as _;
 use verona_contract::cert::{Issuer, Leaf};
@@ -27,10 +29,13 @@ pub const TARGETS: &[Target] = &[
     ("control_line", control_line),
     ("crl", crl),
     ("csr", csr),
+    ("datagram", data_plane::datagram),
     ("dsse", dsse),
     ("edge_config", edge_config),
     ("enrolment_code", enrolment_code),
     ("factory_record", factory_record),
+    ("inner_packet", data_plane::inner_packet),
+    ("introduction_payload", data_plane::introduction_payload),
     ("otlp_json", otlp_json),
     ("otlp_protobuf", otlp_protobuf),
     ("spool_segment", spool_segment),

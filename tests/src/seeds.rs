@@ -3,6 +3,9 @@
 //! `cargo run -p verona-tests --bin seed-corpus` writes them to `tests/fuzz/corpus`. All are made from fixed
 //! keys and dates, so a second run changes no file unless a format changed.
 
+mod data_plane;
+
+use crate::gate;
 use crate::pki::{Authority, LeafPlan};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use edge_agent_core::spool::chain::Head;
@@ -15,6 +18,7 @@ use uuid::Uuid;
 use verona_contract::base64::encode;
 use verona_contract::cert::Issuer;
 use verona_contract::config::PAYLOAD_TYPE;
+use verona_contract::control::Policy;
 use verona_contract::csr::DeviceKey;
 use verona_contract::dsse::{Envelope, VerifyingKey};
 use verona_contract::key::{PublicKey, Secret};
@@ -33,10 +37,13 @@ pub fn of(name: &str) -> Vec<Seed> {
         "control_line" => control_lines(),
         "crl" => lists(),
         "csr" => requests(),
+        "datagram" => data_plane::datagrams(),
         "dsse" => envelopes(),
         "edge_config" => damaged_json("config", &edge_config()),
         "enrolment_code" => codes(),
         "factory_record" => damaged_json("record", &factory_record()),
+        "inner_packet" => data_plane::packets(),
+        "introduction_payload" => data_plane::payloads(),
         "otlp_json" => {
             damaged_json("logs", &serde_json::to_vec(&otlp::to_request(EDGE, &records())).unwrap())
         }
@@ -88,6 +95,18 @@ pub fn leaf() -> Vec<u8> {
 #[must_use]
 pub fn leaf_plan() -> LeafPlan {
     LeafPlan::new(public(&client_secret()), 0x77, "10.9.0.2".parse().unwrap(), now())
+}
+
+/// The policy that the agent makes of [`edge_config`].
+#[must_use]
+pub fn policy() -> Policy {
+    gate::policy(7, &edge_secret(), &authority(), &[leaf()])
+}
+
+/// The list in force with it.
+#[must_use]
+pub fn list() -> Vec<u8> {
+    authority().crl(5, &[0x99], now())
 }
 
 /// The key that signs the seeds' configuration.
@@ -190,23 +209,11 @@ fn envelopes() -> Vec<Seed> {
 }
 
 fn control_lines() -> Vec<Seed> {
-    let policy = json!({
-        "seq": 7,
-        "private_key": encode(edge_secret().expose()),
-        "listen_port": 51820,
-        "owners": [{
-            "owner": "acme",
-            "anchors": [encode(authority().certificate())],
-            "crl": { "grace_s": 604_800, "stale": "deny-new" },
-            "psk_root": { "id": 1, "secret": encode([0x11; 32]) },
-            "clients": [encode(leaf())],
-            "max_clients": 1000,
-        }],
-    });
+    let policy = policy();
     let commands = [
         ("hello", json!({ "hello": { "version": 1 } })),
         ("load-policy", json!({ "load-policy": policy })),
-        ("load-crl", json!({ "load-crl": { "der": encode(authority().crl(5, &[0x99], now())) } })),
+        ("load-crl", json!({ "load-crl": { "der": encode(list()) } })),
         ("set-clock", json!({ "set-clock": { "trusted": true } })),
         ("status", json!("status")),
         ("peers", json!("peers")),
