@@ -74,11 +74,13 @@ impl Namespace {
     ///
     /// An interface of that name exists already.
     pub fn connect(&self, ours: &str, other: &Namespace, theirs: &str) -> Result<()> {
-        let line =
-            format!("link add {ours} netns {} type veth peer name {theirs} netns {}", self.name, other.name);
+        let line = format!(
+            "link add name {ours} netns {} type veth peer name {theirs} netns {}",
+            self.name, other.name
+        );
         checked(Command::new("ip").args(line.split_whitespace()))?;
-        self.ip(&format!("link set {ours} up"))?;
-        other.ip(&format!("link set {theirs} up"))
+        self.ip(&format!("link set dev {ours} up"))?;
+        other.ip(&format!("link set dev {theirs} up"))
     }
 
     /// Makes a bridge and puts `ports` into it.
@@ -87,11 +89,11 @@ impl Namespace {
     ///
     /// The name is taken, or a port does not exist.
     pub fn bridge(&self, name: &str, ports: &[&str]) -> Result<()> {
-        self.ip(&format!("link add {name} type bridge forward_delay 0"))?;
+        self.ip(&format!("link add name {name} type bridge forward_delay 0"))?;
         for port in ports {
-            self.ip(&format!("link set {port} master {name}"))?;
+            self.ip(&format!("link set dev {port} master {name}"))?;
         }
-        self.ip(&format!("link set {name} up"))
+        self.ip(&format!("link set dev {name} up"))
     }
 
     /// Adds `addresses` (with prefix lengths) to `interface`.

@@ -88,7 +88,7 @@ impl StockClient {
             self.place.address(&self.interface, &[address])?;
         }
         let mtu = quick.mtu.unwrap_or("1420");
-        self.place.ip(&format!("link set {} mtu {mtu} up", self.interface))?;
+        self.place.ip(&format!("link set dev {} mtu {mtu} up", self.interface))?;
         for route in &quick.routes {
             let family = if route.contains(':') { "-6" } else { "-4" };
             self.place.ip(&format!("{family} route replace {route} dev {}", self.interface))?;
