@@ -82,7 +82,9 @@ impl LocalListener {
     }
 
     fn adopt(listener: UnixListener, path: &Path) -> Self {
-        Self { listener, identity: identity(path), path: path.to_owned() }
+        // The process may change its directory before the file is removed.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { listener, identity: identity(&path), path }
     }
 }
 

@@ -135,7 +135,7 @@ fn open_family(domain: Domain, address: SocketAddr, fwmark: u32) -> Result<Optio
     }
 }
 
-/// Best effort: the forced size needs CAP_NET_ADMIN, the plain one is capped by net.core.[rw]mem_max.
+/// Best effort: the forced size needs CAP_NET_ADMIN, the plain one is capped by net.core.rmem_max and wmem_max.
 fn size_buffers(socket: &Socket) {
     if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER).is_err() {
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);

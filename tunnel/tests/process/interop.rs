@@ -129,3 +129,24 @@ fn an_interface_moved_to_another_namespace_keeps_its_sockets_where_it_was_made()
     inside.ip(&format!("link del {name}")).unwrap();
     pair.left.expect_gone();
 }
+
+#[test]
+fn the_firewall_mark_is_on_both_sockets_and_follows_a_new_port() {
+    let pair = Pair::start(Ours, WireguardGo, Outer::V4);
+    pair.expect_traffic();
+    let marks = |mark: &str| {
+        let port = format!(":{}", pair.left.show("listen-port"));
+        let sockets = pair.left.place.output("ss", &["-Hnlue", "sport", "=", &port]).unwrap();
+        sockets.lines().filter(|line| line.contains(mark)).count()
+    };
+    assert_eq!(marks("fwmark:"), 0);
+    pair.left.set(&["fwmark", "0x51"]);
+    assert_eq!(marks("fwmark:0x51"), 2);
+    pair.left.set(&["listen-port", "4001"]);
+    assert_eq!(marks("fwmark:0x51"), 2);
+    pair.left.set(&["listen-port", "4002", "fwmark", "0x52"]);
+    assert_eq!(marks("fwmark:0x52"), 2);
+    pair.expect_traffic();
+    pair.left.set(&["fwmark", "off"]);
+    assert_eq!(marks("fwmark:"), 0);
+}

@@ -1,10 +1,13 @@
 //! Start and end: background and foreground, deletion, signals, a killed predecessor, wg-quick.
 
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use lab::wait;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::pair::{EDGE_TUNNEL, Implementation, Outer, PATIENCE, Pair, cpu_time, secret_file};
@@ -165,6 +168,63 @@ fn nothing_spins_while_nothing_happens() {
         let used = cpu_time(process.pid()) - before;
         assert!(used < Duration::from_millis(150), "{state}: {used:?} of CPU in 1.5 s");
     }
+}
+
+#[test]
+fn descriptors_of_a_parent_are_taken_over() {
+    let pair = Pair::new();
+    let tun = pair.left.place.enter(|| open_tun(&pair.left.interface)).unwrap();
+    std::fs::create_dir_all("/var/run/wireguard").unwrap();
+    let listener = UnixListener::bind(pair.left.uapi_socket()).unwrap();
+    let mut command = pair.left.place.command(EDGE_TUNNEL);
+    command.args(["-f", &pair.left.interface]);
+    command.env("WG_TUN_FD", tun.as_raw_fd().to_string());
+    command.env("WG_UAPI_FD", listener.as_raw_fd().to_string());
+    for fd in [tun.as_fd(), listener.as_fd()] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    }
+    let mut process = pair.run.start_process("heir", command).unwrap();
+    process.wait_for_log("is ready", PATIENCE).unwrap();
+    drop((tun, listener));
+    pair.left.set(&["listen-port", "4714"]);
+    assert_eq!(pair.left.show("listen-port"), "4714");
+    process.stop();
+    pair.left.expect_gone();
+
+    for variable in ["WG_TUN_FD", "WG_UAPI_FD"] {
+        for value in ["99", "0", "x", "-1"] {
+            let mut command = pair.left.place.command(EDGE_TUNNEL);
+            let output = command.args(["-f", &pair.left.interface]).env(variable, value).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert!(!output.status.success() && error.contains(variable), "{variable}={value}: {error}");
+        }
+    }
+}
+
+fn open_tun(name: &str) -> OwnedFd {
+    let file = std::fs::File::options().read(true).write(true).open("/dev/net/tun").unwrap();
+    // SAFETY: `ifreq` is a C structure of integers and a union of such; all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: TUNSETIFF takes an `ifreq`, which lives for the whole call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    file.into()
+}
+
+#[test]
+fn a_relative_control_path_is_removed_from_where_it_was_made() {
+    let pair = Pair::new();
+    let mut command = pair.left.place.command(EDGE_TUNNEL);
+    command.current_dir(pair.run.dir()).args(["--control", "here.sock", &pair.left.interface]);
+    assert!(command.output().unwrap().status.success());
+    let path = pair.run.dir().join("here.sock");
+    assert!(path.exists());
+    pair.left.place.ip(&format!("link del {}", pair.left.interface)).unwrap();
+    wait::until("the socket to go", PATIENCE, || !path.exists()).unwrap();
 }
 
 /// Runs wg-quick as on a kernel without WireGuard, whatever the kernel has: its copy finds first an
