@@ -1,8 +1,9 @@
 //! When a session must be looked at again: retries, keepalives, revival, and our own clients' probing.
 //!
 //! boringtun does not tell its deadlines, so a live session is looked at once a second, and exactly at the
-//! deadlines that are ours: a retry with jitter (whitepaper §6.4), a persistent keepalive, a revival after
-//! the protocol gave up. A *brisk* session is one of a client that introduces itself: it notices after two
+//! deadlines that are ours: a retry with jitter (whitepaper §6.4), a keepalive, a revival after the protocol
+//! gave up. The two silences (10 s and 15 s) are timed here too: boringtun compares times of ticks, and never
+//! ends a silence that began within one. A *brisk* session is one of a client that introduces itself: it notices after two
 //! silent seconds that its edge has restarted, where plain WireGuard takes fifteen.
 
 use crate::entropy::Entropy;
@@ -16,8 +17,10 @@ const RETRY_JITTER: Duration = Duration::from_millis(333);
 /// A brisk session's first retries.
 const BRISK_RETRY: Duration = Duration::from_millis(800);
 const BRISK_ATTEMPTS: u32 = 6;
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a brisk session waits for an answer to its data; doubled by each probe that found the edge alive.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Keepalive-Timeout + Rekey-Timeout: how long plain WireGuard waits (whitepaper §6.4).
 const MAX_PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +32,8 @@ pub(crate) struct Schedule {
     heard: Option<Instant>,
     /// First data sent since we heard of the peer.
     awaiting: Option<Instant>,
+    /// First data received since we sent anything.
+    owing: Option<Instant>,
     patience: Duration,
     retry_at: Option<Instant>,
     attempts: u32,
@@ -42,6 +47,7 @@ impl Schedule {
             traversal: now,
             heard: None,
             awaiting: None,
+            owing: None,
             patience: PATIENCE,
             retry_at: None,
             attempts: 0,
@@ -71,15 +77,19 @@ impl Schedule {
     /// We sent an authenticated message.
     pub(crate) fn sent(&mut self, now: Instant, data: bool) {
         self.traversal = now;
+        self.owing = None;
         if data {
             self.awaiting.get_or_insert(now);
         }
     }
 
-    /// The peer sent an authentic transport message.
-    pub(crate) fn heard(&mut self, now: Instant) {
+    /// The peer sent an authentic message.
+    pub(crate) fn heard(&mut self, now: Instant, data: bool) {
         self.traversal = now;
         self.heard = Some(now);
+        if data {
+            self.owing.get_or_insert(now);
+        }
         if self.awaiting.take().is_some_and(|since| now.saturating_duration_since(since) < PATIENCE) {
             self.patience = PATIENCE;
         }
@@ -101,6 +111,7 @@ impl Schedule {
         self.attempts = 0;
         self.retry_at = None;
         self.awaiting = None;
+        self.owing = None;
         self.revive_at = revive.then(|| now + rng.jitter(RETRY));
     }
 
@@ -114,10 +125,21 @@ impl Schedule {
         self.retry_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether to begin a handshake now: a revival, or a brisk session's data stayed without an answer.
+    /// Whether a tick would repeat an initiation before its jitter has passed: boringtun's own retry has none.
+    pub(crate) fn holds_retry(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| now < at && at < now + RETRY_JITTER)
+    }
+
+    /// Whether to begin a handshake now: a revival, or data stayed without an answer.
     pub(crate) fn handshake_is_due(&self, now: Instant, brisk: bool) -> bool {
-        let silent = self.awaiting.is_some_and(|since| now.saturating_duration_since(since) >= self.patience);
-        self.retry_at.is_none() && (self.revive_at.is_some_and(|at| at <= now) || (brisk && silent))
+        let revive = self.revive_at.is_some_and(|at| at <= now);
+        self.retry_at.is_none() && (revive || self.probe_at(brisk).is_some_and(|at| at <= now))
+    }
+
+    /// When unanswered data makes us doubt the session.
+    fn probe_at(&self, brisk: bool) -> Option<Instant> {
+        let patience = if brisk { self.patience } else { MAX_PATIENCE };
+        self.awaiting.map(|since| since + patience)
     }
 
     /// Whether a persistent keepalive is due: nothing went either way for `interval`.
@@ -125,12 +147,19 @@ impl Schedule {
         interval.is_some_and(|interval| now.saturating_duration_since(self.traversal) >= interval)
     }
 
+    /// Whether the peer's data waits for an answer so long that a keepalive must be it (whitepaper §6.5).
+    pub(crate) fn answer_is_due(&self, now: Instant) -> bool {
+        self.owing.is_some_and(|since| now.saturating_duration_since(since) >= KEEPALIVE_TIMEOUT)
+    }
+
     /// The next look, after everything that was due now is done.
     pub(crate) fn next(&self, now: Instant, keepalive: Option<Duration>, brisk: bool) -> Instant {
-        let probe = if brisk { self.awaiting.map(|since| since + self.patience) } else { None };
         let keepalive = keepalive.map(|interval| self.traversal + interval);
-        let wanted = [self.retry_at, self.revive_at, probe, keepalive].into_iter().flatten();
+        let answer = self.owing.map(|since| since + KEEPALIVE_TIMEOUT);
+        let wanted = [self.retry_at, self.revive_at, self.probe_at(brisk), keepalive, answer];
+        let wanted = wanted.into_iter().flatten();
         // A deadline that passed and is still unmet has nowhere to go (no endpoint, no key): once a second.
-        wanted.filter(|at| *at > now).fold(now + LOOK, Instant::min)
+        let next = wanted.filter(|at| *at > now).fold(now + LOOK, Instant::min);
+        self.retry_at.filter(|_| self.holds_retry(next)).unwrap_or(next)
     }
 }

@@ -182,7 +182,9 @@ impl Engine {
 
     /// With a persistent keepalive a peer is spoken to at once, as wireguard-go does.
     fn greet(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
-        self.send_packet(id, &[], now, out);
+        if self.peers.peer(id).is_some_and(|peer| peer.endpoint.is_some()) {
+            self.send_packet(id, &[], now, out);
+        }
     }
 
     fn greet_all(&mut self, now: Now, out: &mut impl Output) {

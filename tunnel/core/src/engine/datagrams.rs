@@ -152,7 +152,7 @@ impl Engine {
             return Err(Refusal::NotAuthentic);
         };
         session.schedule.handshake_ended();
-        self.authentic(id, from, datagram.len(), now);
+        self.authentic(id, (from, datagram.len()), false, now);
         // Waiting packets confirm the session as well as a keepalive does.
         if !self.after_confirmation(id, from, now, out) {
             self.transmit(id, &scratch[..len], now.mono, out);
@@ -206,17 +206,17 @@ impl Engine {
                 return Ok(());
             }
         }
-        self.authentic(id, from, datagram.len(), now);
+        self.authentic(id, (from, datagram.len()), step != Step::Keepalive, now);
         self.after_confirmation(id, from, now, out);
         Ok(())
     }
 
     /// The peer has shown by keys that it sent this: it is heard, and it is there.
-    fn authentic(&mut self, id: PeerId, from: SocketAddr, octets: usize, now: Now) {
+    fn authentic(&mut self, id: PeerId, (from, octets): (SocketAddr, usize), data: bool, now: Now) {
         let Some(peer) = self.peers.peer_mut(id) else { return };
         peer.rx_bytes += octets as u64;
         if let Some(session) = &mut peer.session {
-            session.schedule.heard(now.mono);
+            session.schedule.heard(now.mono, data);
         }
         let before = peer.endpoint.replace(from);
         if let Some(old) = before.filter(|old| *old != from) {

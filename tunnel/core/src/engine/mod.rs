@@ -162,6 +162,7 @@ impl Engine {
         let mut scratch: Scratch = [0; _];
         if let Some(session) = self.session_mut(id)
             && session.wants_tick(now)
+            && !session.schedule.holds_retry(now)
             && let Step::Send(len) = session.tick(now, &mut scratch)
         {
             self.transmit(id, &scratch[..len], now, out);

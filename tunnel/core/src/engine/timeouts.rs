@@ -52,7 +52,7 @@ impl Engine {
         let (brisk, keepalive) = (peer.is_brisk(), peer.keepalive());
         let Some(session) = &peer.session else { return };
         let schedule = session.schedule;
-        let wants_rekey = session.wants_rekey(now.mono);
+        let (has_keys, wants_rekey) = (session.has_keys(), session.wants_rekey(now.mono));
         if brisk && schedule.brisk_retry_is_due(now.mono) {
             self.initiate(id, true, now, out);
         } else if schedule.handshake_is_due(now.mono, brisk) {
@@ -63,6 +63,8 @@ impl Engine {
             if wants_rekey {
                 self.initiate(id, false, now, out);
             }
+        } else if has_keys && schedule.answer_is_due(now.mono) {
+            self.send_packet(id, &[], now, out);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Engines without sockets: what one writes is handed to the other by the test.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use edge_tunnel_core::{
     AllowedIpUpdate, CrlSet, DeviceUpdate, Engine, Introduction, Now, Output, PeerUpdate, PublicKey, Secret,
