@@ -24,6 +24,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs
 /// Between two questions, whatever the reason.
 const SHORTEST: Duration = Duration::from_secs(10);
 
+/// HTTP's word for it.
+const FORBIDDEN: u16 = 403;
+
 /// What the center said.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
@@ -58,7 +61,7 @@ impl Account {
                     (said, spread(INTERVAL))
                 }
                 Err(error) => match refusal(&error) {
-                    Some(text) => (News::Disabled(text.to_owned()), spread(DISABLED_INTERVAL)),
+                    Some(text) => (News::Disabled(text), spread(DISABLED_INTERVAL)),
                     None => (News::Failed(self.explain(&error)), backoff.wait(random())),
                 },
             };
@@ -111,14 +114,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn refusal(error: &EnrolError) -> Option<&'static str> {
-    match error {
-        EnrolError::Center(error) => match CenterError::problem(error)? {
-            kind::CLIENT_DISABLED => Some("disabled by the administrator"),
-            kind::CLIENT_REVOKED => Some("revoked by the administrator: a new enrolment code is needed"),
-            _ => None,
-        },
-        _ => None,
+/// What a person should know when the center says that we may not; `None` for every other failure.
+fn refusal(error: &EnrolError) -> Option<String> {
+    let EnrolError::Center(CenterError::Refused(problem)) = error else { return None };
+    match problem.kind.as_str() {
+        kind::CLIENT_DISABLED => Some("disabled by the administrator".to_owned()),
+        kind::CLIENT_REVOKED => {
+            Some("revoked by the administrator: a new enrolment code is needed".to_owned())
+        }
+        _ => (problem.status == FORBIDDEN).then(|| error.to_string()),
     }
 }
 

@@ -144,11 +144,10 @@ impl Edges {
 
     fn log_changes(&self, before: &[bool]) {
         for (edge, was) in self.edges.iter().zip(before) {
-            match (was, edge.link.is_connected()) {
-                (false, true) => {
-                    tracing::info!(edge = %edge.profile.name, endpoint = ?edge.endpoint(), "connected")
-                }
-                (true, false) => tracing::warn!(edge = %edge.profile.name, "edge does not answer"),
+            let name = &edge.profile.name;
+            match (was, edge.link.is_connected(), edge.endpoint()) {
+                (false, true, Some(endpoint)) => tracing::info!("connected to {name} at {endpoint}"),
+                (true, false, _) => tracing::warn!("{name} does not answer"),
                 _ => {}
             }
         }
