@@ -48,3 +48,39 @@ impl Subscribers {
         self.dropped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(last: u8) -> Event {
+        let mut key = [7; 32];
+        key[0] = last;
+        Event::Expired { key: verona_contract::key::PublicKey::new(key).unwrap() }
+    }
+
+    #[test]
+    fn a_slow_reader_loses_its_own_events_and_nobody_waits() {
+        let mut subscribers = Subscribers::default();
+        let slow = subscribers.add().unwrap();
+        let quick = subscribers.add().unwrap();
+        for _ in 0..QUEUE + 5 {
+            subscribers.publish(&event(1));
+            assert_eq!(quick.try_recv(), Ok(event(1)));
+        }
+        assert_eq!(subscribers.dropped(), 5);
+        assert_eq!(slow.try_iter().count(), QUEUE);
+        subscribers.publish(&event(2));
+        assert_eq!(slow.try_recv(), Ok(event(2)), "a reader that caught up is served again");
+    }
+
+    #[test]
+    fn the_number_is_bounded_and_a_place_comes_free_when_a_reader_goes() {
+        let mut subscribers = Subscribers::default();
+        let mut readers: Vec<_> = (0..SUBSCRIBERS).map(|_| subscribers.add().unwrap()).collect();
+        assert!(subscribers.add().is_none());
+        readers.pop();
+        subscribers.publish(&event(1));
+        assert!(subscribers.add().is_some());
+    }
+}

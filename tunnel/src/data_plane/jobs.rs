@@ -92,7 +92,8 @@ impl DataPlane {
         Status {
             interface,
             public_key: device.public_key,
-            listen_port: self.port,
+            // The port in use, so none while the interface is down or the port is taken.
+            listen_port: self.outlet.sockets().map_or(0, Sockets::port),
             policy_seq: self.engine.policy_seq(),
             clock_trusted: self.engine.clock_trusted(),
             sessions,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::pair::{Implementation, Pair};
+use crate::pair::{Implementation, PATIENCE, Pair};
 
 struct Agent {
     reader: BufReader<UnixStream>,
@@ -71,13 +71,19 @@ fn status_tells_what_wg_set() {
     let status = &reply["response"]["result"]["Ok"]["status"];
     assert_eq!(status["interface"], json!(pair.left.interface));
     assert_eq!(status["public_key"], json!(pair.left.public_key));
-    assert_eq!(status["listen_port"], 4321);
+    assert_eq!(status["listen_port"], 0, "the interface is down");
     assert_eq!(status["policy_seq"], Value::Null);
     assert_eq!(status["counters"]["totals"]["send_failed"], 0, "{status}");
     assert!(agent.ask(r#"{"id":3,"command":"peers"}"#)["response"]["result"]["Ok"]["peers"].is_array());
     assert!(agent.ask(r#"{"id":4,"command":"crls"}"#)["response"]["result"]["Ok"]["crls"].is_array());
     let done = agent.ask(r#"{"id":5,"command":{"set-clock":{"trusted":true}}}"#);
     assert_eq!(done, json!({"response": {"id": 5, "result": {"Ok": "done"}}}));
+    pair.left.bring_up();
+    lab::wait::until("the port in the status", PATIENCE, || {
+        agent.ask(r#"{"id":7,"command":"status"}"#)["response"]["result"]["Ok"]["status"]["listen_port"]
+            == 4321
+    })
+    .unwrap();
     let done = agent.ask(r#"{"id":6,"command":"subscribe"}"#);
     assert_eq!(done, json!({"response": {"id": 6, "result": {"Ok": "done"}}}));
 }

@@ -1,6 +1,7 @@
 //! What the network and the kernel may do to it.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lab::wait;
@@ -134,4 +135,47 @@ fn a_bulk_transfer_is_whole() {
     stream.write_all(&sent).unwrap();
     drop(stream);
     assert_eq!(receiver.join().unwrap(), (length, sum(&sent, 0)));
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_configuration_answers_while_packets_flood_it() {
+    let pair = Pair::start(Ours, WireguardGo, Outer::V4);
+    pair.expect_traffic();
+    let stop = AtomicBool::new(false);
+    let into_tunnel: SocketAddr = format!("{}:9", pair.right.inner_v4()).parse().unwrap();
+    let onto_port: SocketAddr = pair.left.endpoint(Outer::V4).parse().unwrap();
+    let udp = |place: &lab::Namespace| place.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    let floods = [(udp(&pair.left.place), into_tunnel), (udp(&pair.right.place), onto_port)];
+    std::thread::scope(|scope| {
+        // Ends the floods also when an assertion fails, or the scope would wait for ever.
+        let _end = SetOnDrop(&stop);
+        for (socket, to) in &floods {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    // As much as goes; what does not go is no failure.
+                    let _ = socket.send_to(&[4; 1200], to);
+                }
+            });
+        }
+        let mut times: Vec<Duration> = (0..30)
+            .map(|round: u16| {
+                let start = Instant::now();
+                pair.left.set(&["listen-port", "51820", "fwmark", &round.to_string()]);
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        // Starting `wg` is most of it: two cores are shared with both floods and wireguard-go.
+        assert!(times[15] < Duration::from_millis(300), "median {:?}, longest {:?}", times[15], times[29]);
+    });
+    pair.expect_traffic();
 }
