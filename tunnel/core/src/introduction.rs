@@ -10,8 +10,8 @@
 //!
 //! 640 or 1232 octets in all, numbers little-endian, prologue = label ‖ octets 0..8. Because the sender's
 //! static key is authenticated, nobody can introduce a certificate whose key he does not hold. Here are the
-//! two ends of the message; what a certificate is worth is decided in [`crate::path`] and
-//! [`crate::admission`].
+//! two ends of the message; what a certificate is worth is decided in `path` and
+//! `admission`.
 
 use crate::cookie::{self, Cookie};
 use crate::entropy::Entropy;
@@ -59,11 +59,11 @@ impl From<Unauthentic> for IntroductionError {
 
 /// What an authentic introduction holds. The certificates are not checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The sender's static key, proven by the message itself.
-    pub key: PublicKey,
+    pub(crate) key: PublicKey,
     /// The certificates, DER.
-    pub certificates: Introduction,
+    pub(crate) certificates: Introduction,
 }
 
 /// Opens an introduction of which mac1 was checked. Two Diffie-Hellmans.

@@ -110,3 +110,17 @@ impl Peer {
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_peer_is_small() {
+        // Its heap: the record, one or two addresses, the subject. 100,000 of them must fit into 60 MB.
+        let record = size_of::<Record>() + "urn:verona:client:00000000-0000-4000-8000-000000000000".len();
+        let peer = size_of::<Peer>() + record + 2 * size_of::<IpNet>();
+        assert!(peer <= 450, "{peer}");
+        assert!(size_of::<Session>() > 10_000, "so it does not belong into the peer itself");
+    }
+}

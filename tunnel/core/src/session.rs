@@ -151,9 +151,10 @@ impl Session {
         }
     }
 
-    /// Takes a cookie reply to our initiation or response.
-    pub(crate) fn take_cookie(&mut self, reply: &[u8], scratch: &mut Scratch) {
-        let _ = self.tunn.decapsulate(None, reply, scratch);
+    /// Takes a cookie reply to our initiation or response; false when it is not one.
+    pub(crate) fn take_cookie(&mut self, reply: &[u8]) -> bool {
+        let mut scratch: Scratch = [0; _];
+        matches!(self.tunn.decapsulate(None, reply, &mut scratch), TunnResult::Done)
     }
 
     /// Opens a transport message. `buffer` is at least as long as `datagram`.

@@ -104,12 +104,12 @@ impl World {
             self.delivered.extend(packets.into_iter().map(|packet| (self.clock.passed(), index, packet)));
             for (to, datagram) in datagrams {
                 self.trace.push((self.clock.passed(), from, datagram[0], datagram.len()));
-                self.launch(from, to, datagram);
+                self.launch(from, to, &datagram);
             }
         }
     }
 
-    fn launch(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
+    fn launch(&mut self, from: SocketAddr, to: SocketAddr, datagram: &[u8]) {
         if self.dice.chance(self.weather.loss) {
             return;
         }
@@ -117,7 +117,7 @@ impl World {
         for _ in 0..copies {
             let delay = Duration::from_millis(1 + self.dice.below(self.weather.delay));
             self.sent += 1;
-            self.flights.push(Reverse((self.now() + delay, self.sent, from, to, datagram.clone())));
+            self.flights.push(Reverse((self.now() + delay, self.sent, from, to, datagram.to_vec())));
         }
     }
 
@@ -168,6 +168,7 @@ impl World {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test's own knob")]
 fn seed() -> u64 {
     std::env::var("VERONA_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_123)
 }
@@ -233,12 +234,10 @@ fn keys_are_thrown_away_after_180_s() {
     let mut world = pair(None);
     world.send(0, &there(1));
     world.run(SECOND * 2);
-    let recorded = {
-        world.weather = CUT_OFF;
-        world.nodes[0].send(&world.clock, &there(2));
-        let datagram = world.nodes[0].take_datagrams().remove(0).1;
-        datagram
-    };
+    let clock = world.clock;
+    world.nodes[0].send(&clock, &there(2));
+    let recorded = world.nodes[0].take_datagrams().remove(0).1;
+    world.weather = CUT_OFF;
     world.run(SECOND * 181);
     world.weather = CALM;
     let from = world.nodes[0].address;
@@ -499,7 +498,7 @@ struct Silent(Sink);
 
 impl Output for Silent {
     fn datagram_buffer(&mut self, _: SocketAddr, _: usize) -> &mut [u8] {
-        panic!("nothing to send")
+        unreachable!("nothing to send")
     }
     fn commit_datagram(&mut self, _: usize) {}
     fn packet_buffer(&mut self, len: usize) -> &mut [u8] {

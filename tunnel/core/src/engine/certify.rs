@@ -45,14 +45,14 @@ impl Engine {
         if self.identity.as_ref().is_none_or(|old| old.public() != identity.public()) {
             self.replace_identity(Some(identity));
         }
-        let trusted = self.certified.as_ref().is_some_and(|old| old.clock_trusted);
-        let old = self.certified.replace(Certified::new(seq, trust, trusted));
+        let old = self.certified.replace(Certified::new(seq, trust, self.clock_trusted));
         let pushed = clients.iter().map(|client| client.verified.leaf.key).collect();
         let mut cut = self.carry_over(old, &pushed);
         for client in clients {
             let path = client.path.clone();
-            if let Err(refusal) = self.keep_pushed(client, now, &mut cut) {
-                rejected.push(RejectedClient { path, reason: refusal.to_string() });
+            match self.keep_pushed(client) {
+                Ok(superseded) => cut.extend(superseded),
+                Err(refusal) => rejected.push(RejectedClient { path, reason: refusal.to_string() }),
             }
         }
         cut.extend(self.sweep(now));
@@ -74,7 +74,10 @@ impl Engine {
             let covered: HashSet<KeyId> = new.issuers().map(|issuer| issuer.key_id.clone()).collect();
             new.lists.retain(|issuer, _| covered.contains(issuer));
             new.unproven = unproven;
-            for id in self.peers.ids() {
+            let mut ids = self.peers.ids();
+            // Least recently used first, so that the order of use survives.
+            ids.sort_by_key(|id| self.peers.peer(*id).and_then(Peer::record).and_then(Record::place));
+            for id in ids {
                 let code =
                     self.peers.peer(id).and_then(Peer::record).and_then(|record| trust.owner(record.owner));
                 let psk_changed = code.is_some_and(|old| {
@@ -128,7 +131,7 @@ impl Engine {
         }
     }
 
-    fn keep_pushed(&mut self, client: PushedClient, now: Now, cut: &mut Vec<Cut>) -> Result<(), Refusal> {
+    fn keep_pushed(&mut self, client: PushedClient) -> Result<Vec<Cut>, Refusal> {
         let PushedClient { verified, der, .. } = client;
         let certified = self.certified.as_mut().ok_or(Refusal::UnknownIssuer)?;
         let candidate =
@@ -141,10 +144,9 @@ impl Engine {
         {
             certified.forget_record(old.owner, old.place());
             old.standing = Standing::Pushed;
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let _ = cut;
-        self.keep(candidate, now).map(|_| ())
+        self.keep(candidate).map(|(_, cut)| cut)
     }
 
     /// Puts a verified list in force and cuts whom it lists: no packet of a cut peer is delivered after the
@@ -169,6 +171,7 @@ impl Engine {
 
     /// Tells whether the wall clock may be believed. Once it is, dates are checked for every live session.
     pub fn set_clock(&mut self, now: Now, trusted: bool) {
+        self.clock_trusted = trusted;
         if let Some(certified) = &mut self.certified {
             certified.clock_trusted = trusted;
             self.sweep(now);
@@ -212,8 +215,8 @@ impl Engine {
 
     /// Whether the wall clock is believed.
     #[must_use]
-    pub fn clock_trusted(&self) -> bool {
-        self.certified.as_ref().is_some_and(|certified| certified.clock_trusted)
+    pub const fn clock_trusted(&self) -> bool {
+        self.clock_trusted
     }
 
     /// Live sessions, and certified records.

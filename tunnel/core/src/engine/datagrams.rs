@@ -169,16 +169,16 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = PeerId::of_session(reply.receiver);
         let peer = self.peers.peer_mut(id).ok_or(Refusal::UnknownSession)?;
-        self.journal.totals.cookies_taken += 1;
         if let Some(introducer) = peer.introducer_mut()
             && let Some((sender, mac1)) = introducer.last
             && sender == reply.receiver
             && let Some(cookie) = cookie::open_reply(&introducer.reach.cookie, reply, &mac1)
         {
             introducer.cookie = Some((cookie, now.mono));
-        } else if let Some(session) = &mut peer.session {
-            session.take_cookie(datagram, &mut [0; _]);
+        } else if !peer.session.as_mut().is_some_and(|session| session.take_cookie(datagram)) {
+            return Err(Refusal::NotAuthentic);
         }
+        self.journal.totals.cookies_taken += 1;
         Ok(())
     }
 

@@ -8,14 +8,14 @@ use crate::introduction::{self, IntroductionError};
 use crate::path::{self, VerifiedLeaf};
 use crate::peer::{Basis, Peer};
 use crate::peers::PeerId;
-use crate::policy::Trust;
+use crate::policy::OwnerIndex;
 use crate::record::{Record, Standing};
 use crate::time::Now;
 use crate::{IpNet, PublicKey, noise};
 use std::net::SocketAddr;
 use std::time::Instant;
 use verona_contract::cert::Leaf;
-use verona_contract::control::{CertificateSource, CutReason, Event, Refusal};
+use verona_contract::control::{CertificateSource, Cut, CutReason, Event, Refusal};
 
 /// Records that are looked at to find one without a session; those with one are then used, so a search moves on.
 const EVICTION_SEARCH: usize = 32;
@@ -45,7 +45,8 @@ impl Engine {
         let record =
             certified.record(verified, CertificateSource::Introduced, digest, standing).map_err(refused)?;
         let _: Admitted = certified.check(record.key, &record.record, now).map_err(refused)?;
-        let id = self.keep(record, now).map_err(refused)?;
+        // A cut here is told by its event.
+        let (id, _) = self.keep(record).map_err(refused)?;
         self.start_segment(id, opened.key, now.mono);
         self.journal.totals.introductions += 1;
         Ok(())
@@ -56,8 +57,9 @@ impl Engine {
         record.is_some_and(|record| record.digest == *digest)
     }
 
-    /// Gives a verified certificate a place: a new peer, or the renewal of a known one.
-    pub(super) fn keep(&mut self, candidate: Candidate, now: Now) -> Result<PeerId, Refusal> {
+    /// Gives a verified certificate a place: a new peer, or the renewal of a known one. Gives also the
+    /// sessions that ended with it.
+    pub(super) fn keep(&mut self, candidate: Candidate) -> Result<(PeerId, Vec<Cut>), Refusal> {
         let Candidate { key, mut record, addresses } = candidate;
         let known = self.peers.id_of(&key);
         if let Some(old) = known.and_then(|id| self.peers.peer(id)?.record()) {
@@ -75,11 +77,11 @@ impl Engine {
                 certified.forget_record(old.owner, old.place());
             }
         }
-        self.free_addresses(known, &record, &addresses)?;
+        let cut = self.free_addresses(known, &record, &addresses)?;
         let id = match known {
             Some(id) => id,
             None => {
-                self.make_room(&record, now)?;
+                self.make_room(&record)?;
                 let floor = self.floors.of(&key);
                 let peer = Peer::new(key, Basis::Certified(Box::new(record.clone())), floor);
                 self.peers.insert(peer).ok_or(Refusal::Quota)?
@@ -92,7 +94,7 @@ impl Engine {
         if let Some(peer) = self.peers.peer_mut(id) {
             peer.basis = Basis::Certified(Box::new(record));
         }
-        Ok(id)
+        Ok((id, cut))
     }
 
     /// Makes sure that nobody else has the addresses. A client that has enrolled again has a new key and its
@@ -102,7 +104,7 @@ impl Engine {
         own: Option<PeerId>,
         record: &Record,
         addresses: &[IpNet],
-    ) -> Result<(), Refusal> {
+    ) -> Result<Vec<Cut>, Refusal> {
         let mut losers = Vec::new();
         for net in addresses {
             let Some(holder) = self.routes.lookup(net.address()).filter(|holder| Some(*holder) != own) else {
@@ -117,15 +119,16 @@ impl Engine {
             }
             losers.push(holder);
         }
+        let mut cut = Vec::new();
         for loser in losers {
-            self.cut(loser, CutReason::Policy);
+            cut.extend(self.cut(loser, CutReason::Policy));
             self.remove_peer(loser);
         }
-        Ok(())
+        Ok(cut)
     }
 
     /// Keeps to the owner's quota: its least recently used record without a session gives way.
-    fn make_room(&mut self, record: &Record, now: Now) -> Result<(), Refusal> {
+    fn make_room(&mut self, record: &Record) -> Result<(), Refusal> {
         if record.standing == Standing::Pushed {
             return Ok(());
         }
@@ -135,14 +138,14 @@ impl Engine {
             return Err(Refusal::Quota);
         }
         if certified.records_of(record.owner) >= quota {
-            self.evict(record, now)?;
+            self.evict(record.owner)?;
         }
         Ok(())
     }
 
-    fn evict(&mut self, record: &Record, _now: Now) -> Result<(), Refusal> {
+    fn evict(&mut self, owner: OwnerIndex) -> Result<(), Refusal> {
         let Some(certified) = &mut self.certified else { return Err(Refusal::Quota) };
-        let oldest: Vec<_> = certified.oldest(record.owner).take(EVICTION_SEARCH).collect();
+        let oldest: Vec<_> = certified.oldest(owner).take(EVICTION_SEARCH).collect();
         for id in oldest {
             let Some(peer) = self.peers.peer_mut(id) else { continue };
             if peer.session.is_none() {
@@ -199,9 +202,15 @@ impl Engine {
             record.standing = Standing::Proven(certified.use_record(record.owner, id, record.place()));
         }
         let (source, subject) = (record.source, record.subject.to_string());
-        let owner = certified.owner(record.owner).map(|owner| owner.code.clone());
-        if let (Some(endpoint), Some(owner)) = (admitted_from, owner) {
-            self.journal.push(Event::Admitted { key, subject, owner, endpoint, source });
+        let index = record.owner;
+        let Some(owner) = certified.owner(index) else { return };
+        let (code, full) = (owner.code.clone(), certified.records_of(index) > owner.max_clients);
+        if let Some(endpoint) = admitted_from {
+            self.journal.push(Event::Admitted { key, subject, owner: code, endpoint, source });
+        }
+        // Several unproven records may have passed the quota together. Live ones stay, whatever it says.
+        if full {
+            let _ = self.evict(index);
         }
     }
 }
@@ -223,7 +232,7 @@ impl Certified {
         standing: Standing,
     ) -> Result<Candidate, Refusal> {
         let VerifiedLeaf { leaf, intermediate, anchor, not_before, not_after } = verified;
-        let anchor = Trust::anchors(&self.trust).get(anchor).ok_or(Refusal::UnknownIssuer)?;
+        let anchor = self.trust.anchors().get(anchor).ok_or(Refusal::UnknownIssuer)?;
         let (owner, anchor_id) = (anchor.owner, anchor.key_id.clone());
         let (issuer, intermediate) = match intermediate {
             None => (anchor_id, None),

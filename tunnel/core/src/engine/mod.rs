@@ -1,9 +1,8 @@
 //! The data plane as one value: datagrams, packets, time and configuration in; datagrams, packets, deadlines
 //! and events out.
 //!
-//! One thread owns it. No call blocks, and none visits all peers except those that change the rules for all
-//! (a policy, a list, the clock). Call order: after each `handle_*`, `configure` or `install_*` ask
-//! [`Engine::poll_timeout`] again, and drain [`Engine::poll_event`] when it suits.
+//! One thread owns it. The files beside this one are its entrances; what they share is here: admission before
+//! every session, the way out to the network, the timers' entries.
 
 mod certify;
 mod configure;
@@ -44,7 +43,11 @@ const COOKIE_LIFE: Duration = Duration::from_secs(120);
 /// The first octet of the messages that are told apart when they are sent.
 const TYPE_INITIATION: u8 = 1;
 
-/// The data plane. See the [module](self) for the order of calls.
+/// The data plane: datagrams, packets, time and configuration in; datagrams, packets, deadlines, events out.
+///
+/// No call blocks, and none visits all peers except those that change the rules for all (a policy, a list, the
+/// clock). After each `handle_*`, `configure` or `install_*` ask [`Engine::poll_timeout`] again, and drain
+/// [`Engine::poll_event`] when it suits.
 pub struct Engine {
     identity: Option<Identity>,
     mtu: usize,
@@ -57,6 +60,7 @@ pub struct Engine {
     cookies: CookieIssuer,
     journal: Journal,
     certified: Option<Certified>,
+    clock_trusted: bool,
     padded: Box<[u8]>,
 }
 
@@ -78,6 +82,7 @@ impl Engine {
             cookies: CookieIssuer::new(),
             journal: Journal::default(),
             certified: None,
+            clock_trusted: false,
             padded: vec![0; MAX_PACKET].into(),
         }
     }
