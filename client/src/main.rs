@@ -134,7 +134,6 @@ fn enroll(state: &Path, code: &str) -> Result<()> {
 fn up(state: StateDir, interface: &InterfaceName, foreground: bool) -> Result<ExitCode> {
     // What the user has to mend is said before anything is started.
     Identity::load(&state)?;
-    let mut lock = Lock::take(&state)?;
     let mut background = None;
     if !foreground {
         match detach().context("going to the background failed")? {
@@ -142,6 +141,8 @@ fn up(state: StateDir, interface: &InterfaceName, foreground: bool) -> Result<Ex
             Role::Child(child) => background = Some(child),
         }
     }
+    // Not before the fork: the parent's copy would unlock it.
+    let mut lock = Lock::take(&state)?;
     lock.sign(&state)?;
     log_to(&state, foreground)?;
     let listener = local::listen(&state, &lock)?;
@@ -149,6 +150,10 @@ fn up(state: StateDir, interface: &InterfaceName, foreground: bool) -> Result<Ex
     runtime()?.block_on(async {
         let session = Session::start(plan).await?;
         tracing::info!("{interface} is up");
+        if let Some(advice) = session.advice() {
+            // To the user, who may still see it, and not only to the log.
+            eprintln!("verona-client: {advice}");
+        }
         if let Some(background) = background {
             background.ready(false).context("leaving the terminal failed")?;
         }

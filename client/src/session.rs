@@ -70,6 +70,8 @@ pub(crate) struct Session {
     profile: ClientProfile,
     /// What the center says about us, when it is not simply a profile.
     notice: Option<String>,
+    /// What the user has to do about DNS.
+    advice: Option<String>,
     disabled: bool,
     hurry: Arc<Notify>,
     next_hurry: Instant,
@@ -116,9 +118,7 @@ impl Session {
         }
         wait_for_sockets(&device).await?;
         let mut dns = Dns::new(&name);
-        if let Err(advice) = dns.apply(&profile.dns) {
-            tracing::warn!("{advice}");
-        }
+        let advice = dns.apply(&profile.dns).err();
         let hurry = Arc::new(Notify::new());
         let (sender, news) = mpsc::channel(4);
         let account = Account { state: plan.state, identity: identity.clone(), keys, mark };
@@ -133,6 +133,7 @@ impl Session {
             identity,
             profile,
             notice: None,
+            advice,
             disabled: false,
             hurry,
             next_hurry: Instant::now() + HURRY,
@@ -142,6 +143,11 @@ impl Session {
             listener,
             signals,
         })
+    }
+
+    /// What the user has to do himself, one line.
+    pub(crate) fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
     }
 
     /// Keeps the tunnel up until it is told to end, then takes everything back.
