@@ -217,7 +217,10 @@ impl DataPlane {
             return;
         };
         match batch.receive(socket) {
-            Ok(true) => self.engine.handle_datagrams(now, batch.iter(), &mut self.outlet),
+            Ok(true) => {
+                self.outlet.begin_batch(batch);
+                self.engine.handle_datagrams(now, batch.iter(), &mut self.outlet);
+            }
             Ok(false) => {}
             // An ICMP error or the like: reading it cleared it, and WireGuard's timers handle loss.
             Err(_) => self.socket_errors += 1,

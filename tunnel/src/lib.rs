@@ -20,6 +20,7 @@ mod events;
 mod lines;
 mod local_socket;
 mod outlet;
+mod sources;
 mod stop;
 #[allow(unsafe_code)] // the syscall layer, and nothing else
 mod sys;

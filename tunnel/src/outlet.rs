@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 
 use edge_tunnel_core::Output;
 
+use crate::sources::Sources;
 use crate::tun::{Tun, WriteQueue};
-use crate::udp::{SendQueue, Sockets};
+use crate::udp::{DatagramBatch, SendQueue, Sockets};
 
 /// Losses at the outlet since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub(crate) struct Outlet {
     /// IPv4, IPv6.
     datagrams: [SendQueue; 2],
     packets: WriteQueue,
+    sources: Sources,
     /// The datagram being written: its family's index and destination.
     open: Option<(usize, SocketAddr)>,
     /// Whether the packet being written has its place in the queue.
@@ -45,6 +47,7 @@ impl Outlet {
             sockets: None,
             datagrams: [SendQueue::new(), SendQueue::new()],
             packets: WriteQueue::new(),
+            sources: Sources::new(),
             open: None,
             packet_open: false,
             discard: Vec::new(),
@@ -70,6 +73,12 @@ impl Outlet {
         }
     }
 
+    /// To be called before the engine handles `batch`: what it answers at once goes out from the address
+    /// that was written to.
+    pub(crate) fn begin_batch(&mut self, batch: &DatagramBatch) {
+        self.sources.begin_batch(batch.arrivals(Sources::is_answered));
+    }
+
     pub(crate) fn losses(&self) -> Losses {
         self.losses
     }
@@ -90,7 +99,8 @@ impl Outlet {
             self.losses.send_dropped += queue.clear();
             return false;
         };
-        let flushed = queue.flush(socket);
+        let sources = &mut self.sources;
+        let flushed = queue.flush(socket, |to| sources.forget(to));
         self.losses.send_failed += flushed.failed;
         flushed.blocked
     }
@@ -119,7 +129,11 @@ impl Output for Outlet {
 
     fn commit_datagram(&mut self, len: usize) {
         match self.open.take() {
-            Some((family, to)) => self.datagrams[family].push(to, len),
+            Some((family, to)) => {
+                let queue = &mut self.datagrams[family];
+                let kind = queue.space(len).first().copied().unwrap_or_default();
+                queue.push(to, self.sources.choose(to, kind), len);
+            }
             None => self.losses.send_dropped += 1,
         }
     }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -117,6 +117,9 @@ fn open_family(domain: Domain, address: SocketAddr, fwmark: u32) -> Result<Optio
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         }
         if fwmark != 0 {
             socket.set_mark(fwmark)?;
@@ -184,6 +187,15 @@ impl DatagramBatch {
             .zip(self.received.iter())
             .filter_map(|(slot, (from, length))| Some((from?, slot.get(..length)?)))
     }
+
+    /// Source and local address of each datagram whose first octet satisfies `wanted`.
+    pub(crate) fn arrivals(&self, wanted: impl Fn(u8) -> bool) -> impl Iterator<Item = (SocketAddr, IpAddr)> {
+        let slots = self.slots.chunks_exact(SLOT).zip(self.received.iter()).enumerate();
+        slots.filter_map(move |(number, (slot, (from, length)))| {
+            (length > 0 && wanted(slot[0])).then_some(())?;
+            Some((from?, self.received.local_address(number)?))
+        })
+    }
 }
 
 /// Datagrams of one family that wait for [`SendQueue::flush`], back to back in one buffer.
@@ -197,6 +209,7 @@ pub(crate) struct SendQueue {
 
 struct Waiting {
     to: SocketAddr,
+    from: Option<IpAddr>,
     start: usize,
     length: usize,
 }
@@ -235,9 +248,10 @@ impl SendQueue {
         self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
     }
 
-    /// Queues what was written into the first `length` octets of [`Self::space`].
-    pub(crate) fn push(&mut self, to: SocketAddr, length: usize) {
-        self.waiting.push_back(Waiting { to, start: self.end, length });
+    /// Queues what was written into the first `length` octets of [`Self::space`], to be sent from local
+    /// address `from`, or from one of the kernel's choice.
+    pub(crate) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) {
+        self.waiting.push_back(Waiting { to, from, start: self.end, length });
         self.end += length;
     }
 
@@ -253,12 +267,14 @@ impl SendQueue {
         dropped
     }
 
-    /// Sends what is queued, in order.
-    pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>) -> Flushed {
+    /// Sends what is queued, in order. A local address that cannot be used (any more) is reported to
+    /// `unusable` with its destination, and the kernel chooses another.
+    pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>, mut unusable: impl FnMut(SocketAddr)) -> Flushed {
         let mut result = Flushed::default();
         while !self.waiting.is_empty() {
             let datagrams = self.waiting.iter().map(|waiting| mmsg::Outgoing {
                 to: waiting.to,
+                from: waiting.from,
                 octets: &self.octets[waiting.start..waiting.start + waiting.length],
             });
             match mmsg::send(socket, datagrams, &mut self.names) {
@@ -267,6 +283,12 @@ impl SendQueue {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     result.blocked = true;
                     return result;
+                }
+                Err(_) if self.waiting.front().is_some_and(|waiting| waiting.from.is_some()) => {
+                    if let Some(waiting) = self.waiting.front_mut() {
+                        waiting.from = None;
+                        unusable(waiting.to);
+                    }
                 }
                 // EMSGSIZE, ENETUNREACH, EPERM of a filter, an ICMP error of an earlier datagram: a
                 // fact about this destination, and WireGuard's timers already handle loss.
@@ -313,12 +335,12 @@ mod tests {
         for length in [0_usize, 1, 1452, 65_507] {
             assert!(queue.has_room(length));
             queue.space(length).fill(length as u8);
-            queue.push(to, length);
+            queue.push(to, None, length);
             // Over the largest UDP payload: EMSGSIZE.
-            queue.push(to, 65_508);
+            queue.push(to, None, 65_508);
         }
         let [Some(out), _] = sender.by_family() else { panic!("no IPv4 socket") };
-        assert_eq!(queue.flush(out), Flushed { failed: 4, blocked: false });
+        assert_eq!(queue.flush(out, |_| {}), Flushed { failed: 4, blocked: false });
         assert!(queue.is_empty());
         let mut batch = DatagramBatch::new();
         let [Some(into), _] = receiver.by_family() else { panic!("no IPv4 socket") };
@@ -333,12 +355,36 @@ mod tests {
     }
 
     #[test]
+    fn the_local_address_is_seen_chosen_and_given_up_when_unusable() {
+        let (receiver, sender) = (Sockets::open(0, 0).unwrap(), Sockets::open(0, 0).unwrap());
+        let [Some(out), _] = sender.by_family() else { panic!("no IPv4 socket") };
+        let [Some(into), _] = receiver.by_family() else { panic!("no IPv4 socket") };
+        let to: SocketAddr = ([127, 0, 0, 2], receiver.port()).into();
+        // The whole of 127/8 is local; 192.0.2.1 is not.
+        let mut queue = SendQueue::new();
+        for from in ["127.0.0.3", "192.0.2.1", "127.0.0.4"] {
+            queue.space(1)[0] = 7;
+            queue.push(to, Some(from.parse().unwrap()), 1);
+        }
+        let mut unusable = Vec::new();
+        assert_eq!(queue.flush(out, |to| unusable.push(to)), Flushed::default());
+        assert_eq!(unusable, [to]);
+        let mut batch = DatagramBatch::new();
+        assert!(batch.receive(into).unwrap());
+        let arrivals: Vec<_> = batch.arrivals(|kind| kind == 7).collect();
+        let expected = ["127.0.0.3", "127.0.0.1", "127.0.0.4"]
+            .map(|from| (SocketAddr::new(from.parse().unwrap(), sender.port()), to.ip()));
+        assert_eq!(arrivals, expected);
+        assert_eq!(batch.arrivals(|kind| kind == 8).count(), 0);
+    }
+
+    #[test]
     fn a_full_queue_says_so() {
         let mut queue = SendQueue::new();
         assert!(!queue.has_room(SendQueue::CAPACITY + 1));
         for _ in 0..SendQueue::LIMIT {
             assert!(queue.has_room(1));
-            queue.push((Ipv4Addr::LOCALHOST, 1).into(), 1);
+            queue.push((Ipv4Addr::LOCALHOST, 1).into(), None, 1);
         }
         assert!(!queue.has_room(1));
         assert_eq!(queue.clear(), SendQueue::LIMIT as u64);

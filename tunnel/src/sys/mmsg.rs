@@ -5,9 +5,11 @@
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
+
+use super::packet_info;
 
 /// Datagrams per system call. More amortises the call better but lets one socket hold the thread
 /// longer; wireguard-go and the kernel's NAPI budget are of the same order.
@@ -17,6 +19,9 @@ pub(crate) const BATCH: usize = 64;
 /// caller's buffer, slot by slot.
 pub(crate) struct Received {
     from: Box<[Address]>,
+    /// Control messages, and how much of each was filled.
+    control: Box<[Control]>,
+    control_lengths: Box<[usize]>,
     lengths: Box<[usize]>,
     count: usize,
 }
@@ -25,6 +30,8 @@ impl Received {
     pub(crate) fn new() -> Self {
         Self {
             from: vec![Address::empty(); BATCH].into_boxed_slice(),
+            control: vec![Control::EMPTY; BATCH].into_boxed_slice(),
+            control_lengths: vec![0; BATCH].into_boxed_slice(),
             lengths: vec![0; BATCH].into_boxed_slice(),
             count: 0,
         }
@@ -34,6 +41,13 @@ impl Received {
     /// IP source address is left out by giving `None`.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, usize)> + '_ {
         self.from.iter().zip(&*self.lengths).take(self.count).map(|(from, &length)| (from.ip(), length))
+    }
+
+    /// The local address that datagram `slot` was sent to, if the socket has IP_PKTINFO or
+    /// IPV6_RECVPKTINFO on.
+    pub(crate) fn local_address(&self, slot: usize) -> Option<IpAddr> {
+        let (control, &length) = (self.control.get(slot)?, self.control_lengths.get(slot)?);
+        packet_info::local_address(control.0.get(..length)?)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -55,22 +69,25 @@ pub(crate) fn receive(
 ) -> io::Result<usize> {
     let mut iovecs = [EMPTY_IOVEC; BATCH];
     let mut headers = empty_headers();
-    let slots = buffer.chunks_exact_mut(slot).zip(&mut into.from).zip(&mut iovecs).zip(&mut headers);
+    let sources = into.from.iter_mut().zip(&mut into.control);
+    let slots = buffer.chunks_exact_mut(slot).zip(sources).zip(&mut iovecs).zip(&mut headers);
     let mut count: libc::c_uint = 0;
-    for (((octets, from), iovec), header) in slots {
+    for (((octets, (from, control)), iovec), header) in slots {
         *iovec = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: octets.len() };
         // What an earlier batch left in the address is unreadable with length 0 and overwritten below.
         from.length = 0;
         header.msg_hdr.msg_name = ptr::from_mut(&mut from.storage).cast();
         header.msg_hdr.msg_namelen = Address::CAPACITY;
+        header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = control.0.len() as _;
         header.msg_hdr.msg_iov = iovec;
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
     }
     into.count = 0;
-    // SAFETY: `headers[..count]` point at `iovecs`, `into.from` and distinct slots of `buffer`, all
-    // of which outlive the call and are borrowed by nobody else; each length is that of its object.
-    // A null timeout is allowed.
+    // SAFETY: `headers[..count]` point at `iovecs`, `into.from`, `into.control` and distinct slots of
+    // `buffer`, all of which outlive the call and are borrowed by nobody else; each length is that of
+    // its object. A null timeout is allowed.
     let result = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -83,25 +100,36 @@ pub(crate) fn receive(
     // A negative result is the only one that does not fit.
     let Ok(received) = usize::try_from(result) else { return Err(io::Error::last_os_error()) };
     into.count = received;
-    for ((header, from), length) in headers[..received].iter().zip(&mut into.from).zip(&mut into.lengths) {
-        from.length = header.msg_hdr.msg_namelen;
-        *length = header.msg_len as usize;
+    for (slot, header) in headers[..received].iter().enumerate() {
+        into.from[slot].length = header.msg_hdr.msg_namelen;
+        #[allow(clippy::unnecessary_cast)] // size_t in glibc, socklen_t in musl
+        let control_length = header.msg_hdr.msg_controllen as usize;
+        into.control_lengths[slot] = control_length;
+        into.lengths[slot] = header.msg_len as usize;
     }
     Ok(received)
 }
 
-/// Room for the destination addresses of one [`send`] call, reused from call to call.
-pub(crate) struct Names(Box<[Address]>);
+/// Room for the addresses of one [`send`] call, reused from call to call.
+pub(crate) struct Names {
+    to: Box<[Address]>,
+    control: Box<[Control]>,
+}
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self(vec![Address::empty(); BATCH].into_boxed_slice())
+        Self {
+            to: vec![Address::empty(); BATCH].into_boxed_slice(),
+            control: vec![Control::EMPTY; BATCH].into_boxed_slice(),
+        }
     }
 }
 
 /// One datagram of a [`send`] call.
 pub(crate) struct Outgoing<'a> {
     pub(crate) to: SocketAddr,
+    /// The local address to send from; the kernel chooses if there is none.
+    pub(crate) from: Option<IpAddr>,
     pub(crate) octets: &'a [u8],
 }
 
@@ -119,7 +147,9 @@ pub(crate) fn send<'a>(
     let mut iovecs = [EMPTY_IOVEC; BATCH];
     let mut headers = empty_headers();
     let mut count: libc::c_uint = 0;
-    for (((datagram, name), iovec), header) in datagrams.zip(&mut names.0).zip(&mut iovecs).zip(&mut headers)
+    let names = names.to.iter_mut().zip(&mut names.control);
+    for (((datagram, (name, control)), iovec), header) in
+        datagrams.zip(names).zip(&mut iovecs).zip(&mut headers)
     {
         *name = Address::from(datagram.to);
         // The kernel only reads through this pointer: sendmmsg takes no mutable data.
@@ -129,6 +159,10 @@ pub(crate) fn send<'a>(
         };
         header.msg_hdr.msg_name = ptr::from_mut(&mut name.storage).cast();
         header.msg_hdr.msg_namelen = name.length;
+        if let Some(from) = datagram.from {
+            header.msg_hdr.msg_controllen = packet_info::write(from, &mut control.0) as _;
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+        }
         header.msg_hdr.msg_iov = iovec;
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
@@ -148,6 +182,15 @@ const EMPTY_IOVEC: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_le
 fn empty_headers() -> [libc::mmsghdr; BATCH] {
     // SAFETY: `mmsghdr` is a C structure of integers and pointers; all zeroes is a valid value.
     unsafe { mem::zeroed() }
+}
+
+/// Room for one control message with a packet-info structure, aligned as the kernel reads it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; packet_info::ROOM]);
+
+impl Control {
+    const EMPTY: Self = Self([0; packet_info::ROOM]);
 }
 
 /// A socket address in the kernel's form.

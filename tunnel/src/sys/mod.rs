@@ -5,5 +5,6 @@
 //! decision about errors, is left to the callers.
 
 pub(crate) mod mmsg;
+mod packet_info;
 pub(crate) mod process;
 pub(crate) mod tun;

@@ -150,3 +150,34 @@ fn the_firewall_mark_is_on_both_sockets_and_follows_a_new_port() {
     pair.left.set(&["fwmark", "off"]);
     assert_eq!(marks("fwmark:"), 0);
 }
+
+#[test]
+fn we_answer_from_the_address_that_was_written_to() {
+    for (outer, second, first) in [
+        (Outer::V4, "192.0.2.3:51820", "192.0.2.2:51820"),
+        (Outer::V6, "[2001:db8::3]:51820", "[2001:db8::2]:51820"),
+    ] {
+        let pair = Pair::new();
+        pair.right.place.address("eth0", &["192.0.2.3/24"]).unwrap();
+        // The routes prefer the other address also in IPv6.
+        pair.right.place.ip("addr add 2001:db8::3/64 dev eth0 nodad preferred_lft 0").unwrap();
+        pair.right.start(Ours);
+        pair.configure(&pair.right, &pair.left, None);
+        pair.right.bring_up();
+        pair.left.start(WireguardGo);
+        pair.configure(&pair.left, &pair.right, Some(outer));
+        pair.left.set(&["peer", &pair.right.public_key, "endpoint", second]);
+        pair.left.bring_up();
+        pair.expect_traffic();
+        pair.right.expect_ping(&pair.left.inner_v4());
+        let endpoint = || pair.left.show("endpoints").split('\t').nth(1).map(str::to_owned);
+        assert_eq!(endpoint().as_deref(), Some(second));
+        // When that address goes, the other one takes over with the next packet of ours.
+        let (address, _) = second.trim_start_matches('[').rsplit_once(':').unwrap();
+        let prefix = if address.contains('.') { 24 } else { 64 };
+        let address = address.trim_end_matches(']');
+        pair.right.place.ip(&format!("addr del {address}/{prefix} dev eth0")).unwrap();
+        pair.right.expect_ping(&pair.left.inner_v4());
+        assert_eq!(endpoint().as_deref(), Some(first));
+    }
+}
