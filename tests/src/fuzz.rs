@@ -8,6 +8,8 @@ pub(crate) mod data_plane;
 
 use edge_agent_core::spool::segment;
 use prost::Message as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use verona_contract::cert::{Issuer, Leaf};
 use verona_contract::config::{self, EdgeConfig};
 use verona_contract::crl::VerifiedCrl;
@@ -16,7 +18,7 @@ use verona_contract::dsse::{Envelope, VerifyingKey};
 use verona_contract::enrolment::EnrolmentCode;
 use verona_contract::otlp::{self, ExportLogsServiceRequest};
 use verona_contract::provisioning::FactoryRecord;
-use verona_contract::{control, log};
+use verona_contract::{api, control, log};
 
 use crate::seeds;
 
@@ -25,6 +27,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. A file of the same name in `tests/fuzz/fuzz_targets` runs each under libFuzzer.
 pub const TARGETS: &[Target] = &[
+    ("api_body", api_body),
     ("certificate", certificate),
     ("control_line", control_line),
     ("crl", crl),
@@ -49,6 +52,28 @@ pub const TARGETS: &[Target] = &[
 pub fn run(name: &str, data: &[u8]) {
     let (_, body) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of fuzz::TARGETS");
     body(data);
+}
+
+/// Bodies of the center's API, and of its answers as a client or an edge reads them.
+fn api_body(data: &[u8]) {
+    round_trip::<api::ChallengeRequest>(data);
+    round_trip::<api::TunnelKeyRequest>(data);
+    round_trip::<api::EnrollRequest>(data);
+    round_trip::<api::RenewRequest>(data);
+    round_trip::<api::Ack>(data);
+    round_trip::<api::NewOwner>(data);
+    round_trip::<api::NewEdge>(data);
+    round_trip::<api::NewClient>(data);
+    round_trip::<api::Enrolled>(data);
+    round_trip::<api::ClientProfile>(data);
+}
+
+/// What reads as a `T` is written as something that reads as the same.
+fn round_trip<T: Serialize + DeserializeOwned>(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<T>(data) else { return };
+    let text = serde_json::to_vec(&value).expect("what was parsed can be written");
+    let again = serde_json::from_slice::<T>(&text).expect("what was written can be parsed");
+    assert_eq!(serde_json::to_vec(&again).expect("what was parsed can be written"), text);
 }
 
 /// Certificates come from clients (introduction), from the center and from TLS peers.
@@ -108,15 +133,8 @@ fn edge_config(data: &[u8]) {
 
 /// Lines of the control socket, both ways.
 fn control_line(data: &[u8]) {
-    if let Ok(request) = serde_json::from_slice::<control::Request>(data) {
-        let text = serde_json::to_vec(&request).expect("a request is JSON");
-        assert!(serde_json::from_slice::<control::Request>(&text).is_ok_and(|again| again.id == request.id));
-    }
-    if let Ok(line) = serde_json::from_slice::<control::Line>(data) {
-        let text = serde_json::to_vec(&line).expect("a line is JSON");
-        let again = serde_json::from_slice::<control::Line>(&text).expect("what was parsed can be parsed");
-        assert_eq!(serde_json::to_vec(&again).expect("a line is JSON"), text);
-    }
+    round_trip::<control::Request>(data);
+    round_trip::<control::Line>(data);
 }
 
 /// The code that a person types or scans.

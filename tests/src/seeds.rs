@@ -3,6 +3,7 @@
 //! `cargo run -p verona-tests --bin seed-corpus` writes them to `tests/fuzz/corpus`. All are made from fixed
 //! keys and dates, so a second run changes no file unless a format changed.
 
+mod api;
 mod data_plane;
 
 use crate::gate;
@@ -33,6 +34,7 @@ pub type Seed = (String, Vec<u8>);
 #[must_use]
 pub fn of(name: &str) -> Vec<Seed> {
     match name {
+        "api_body" => api::bodies(),
         "certificate" => certificates(),
         "control_line" => control_lines(),
         "crl" => lists(),
@@ -353,6 +355,10 @@ mod tests {
             let (_, line) = requests.iter().find(|(seed, _)| seed == name).unwrap();
             serde_json::from_slice::<verona_contract::control::Line>(line).unwrap();
         }
+        let enroll = &api::bodies()[0].1;
+        serde_json::from_slice::<verona_contract::api::EnrollRequest>(enroll).unwrap();
+        let enrolled = api::bodies().into_iter().find(|(seed, _)| seed == "enrolled").unwrap().1;
+        serde_json::from_slice::<verona_contract::api::Enrolled>(&enrolled).unwrap();
         let envelope = Envelope::parse(&envelopes()[0].1).unwrap();
         assert_eq!(envelope.verify(PAYLOAD_TYPE, &[config_key()], 1).unwrap(), edge_config());
         let logs = otlp::ExportLogsServiceRequest::decode(of("otlp_protobuf")[0].1.as_slice()).unwrap();

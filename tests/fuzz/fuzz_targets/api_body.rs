@@ -1,0 +1,5 @@
+//! See `api_body` in `tests/src/fuzz.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| verona_tests::fuzz::run("api_body", data));
