@@ -3,5 +3,24 @@
 //! Around the decisions of `edge_agent_core`: HTTPS to the center, the control socket of the tunnel, rtnetlink,
 //! the disk and a local socket for `edgectl`.
 
+pub mod acks;
+pub mod agent;
+pub mod apply;
+pub mod bundles;
+pub mod center;
+pub mod certificates;
+pub mod clock;
+pub mod config_poll;
+pub mod control;
+pub mod edgectl;
+pub mod enrolment;
+pub mod https;
+pub mod identity;
+pub mod lists;
+pub mod local;
+pub mod netlink;
+pub mod push;
+pub mod revocation;
+pub mod settings;
 pub mod spool;
 pub mod store;

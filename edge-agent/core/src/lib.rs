@@ -13,5 +13,6 @@ pub mod condition;
 pub mod journal;
 pub mod network;
 pub mod policy;
+pub mod renewal;
 pub mod revocation;
 pub mod spool;

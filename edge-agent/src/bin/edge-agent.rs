@@ -1,1 +1,66 @@
-fn main() {}
+//! The agent's process: one at a time for a state directory, ends with SIGTERM or SIGINT.
+
+use anyhow::Context as _;
+use edge_agent::agent::Agent;
+use edge_agent::local;
+use edge_agent::settings::Settings;
+use edge_agent::store;
+use nix::fcntl::{Flock, FlockArg};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use verona_contract::provisioning::FactoryRecord;
+
+/// A factory record is about a kilobyte.
+const MAX_RECORD: usize = 256 * 1024;
+
+fn main() -> ExitCode {
+    let settings = Settings::from_command_line();
+    let filter = EnvFilter::try_from_env("VERONA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("edge-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings) -> anyhow::Result<()> {
+    let path = &settings.record;
+    let record =
+        store::read(path, MAX_RECORD)?.with_context(|| format!("no factory record {}", path.display()))?;
+    let record = FactoryRecord::parse(&record).with_context(|| path.display().to_string())?;
+    store::make_directory(&settings.state)?;
+    let _lock = lock(&settings.state)?;
+    // Before any thread: see `bind`.
+    let listener = local::bind(&settings.socket)?;
+    let agent = Agent::new(settings, record)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            ended = agent.clone().run() => ended.map_err(Into::into),
+            ended = local::serve(listener, agent) => ended.context("agent socket"),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    });
+    // Everything that was acknowledged is on the disk; what still runs has nothing to lose.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Two agents on one state directory would break the log chain.
+fn lock(state: &std::path::Path) -> anyhow::Result<Flock<std::fs::File>> {
+    let path = state.join("lock");
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("another edge-agent uses {}", state.display()))
+}

@@ -1,0 +1,365 @@
+//! The agent as a whole: starts the parts in their order and answers what `edgectl` asks.
+//!
+//! Enrolment comes first, since the log chain and the configuration belong to an edge. From then on the parts
+//! run beside each other and none waits for the center.
+
+use crate::acks::Acks;
+use crate::apply::{Apply, TunnelFailure};
+use crate::bundles::Bundles;
+use crate::center::{Caller, Contact, chain};
+use crate::certificates::{Certificates, CertificatesError};
+use crate::clock::{Clock, boot_id, since_boot_ns, wall_ns, wall_s};
+use crate::control;
+use crate::https::{Endpoint, EndpointError};
+use crate::identity::{IdentityError, Keys, Operational};
+use crate::lists::Lists;
+use crate::local::{
+    CenterState, Certificate, ClockState, ConfigInfo, ConfigState, ListInfo, State, TunnelState,
+};
+use crate::revocation::Revocation;
+use crate::settings::Settings;
+use crate::spool::{OpenError, Spool, StampSource};
+use crate::store::StoreError;
+use crate::{config_poll, push};
+use edge_agent_core::bundle::Rules;
+use edge_agent_core::condition::{Facts, conditions};
+use edge_agent_core::journal::Draft;
+use edge_agent_core::spool::chain::Stamp;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use verona_contract::config::{Version, VersionError};
+use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
+use verona_contract::log::Stream;
+use verona_contract::provisioning::FactoryRecord;
+
+/// How long the tunnel may take to answer a question of status.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// What makes running impossible.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// Keys or certificates.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The center's URL or CA.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// What is shown to the center.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log spool.
+    #[error(transparent)]
+    Spool(#[from] OpenError),
+    /// No thread.
+    #[error("cannot start the revocation runtime")]
+    Thread(#[source] std::io::Error),
+    /// The build's fault.
+    #[error("package version")]
+    Version(#[from] VersionError),
+}
+
+/// What the parts share.
+pub struct Agent {
+    pub(crate) settings: Settings,
+    pub(crate) record: FactoryRecord,
+    pub(crate) keys: Keys,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) contact: Arc<Contact>,
+    pub(crate) operational: Mutex<Option<Operational>>,
+    tunnel_failure: TunnelFailure,
+    /// What exists only once the box knows which edge it is.
+    enrolled: OnceLock<Enrolled>,
+}
+
+/// What belongs to an edge.
+struct Enrolled {
+    spool: Spool,
+    bundles: Arc<Bundles>,
+    lists: Arc<Lists>,
+    acks: Arc<Acks>,
+}
+
+impl Agent {
+    /// Reads keys and certificates, or makes the keys.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the file and the rule.
+    pub fn new(settings: Settings, record: FactoryRecord) -> Result<Arc<Self>, AgentError> {
+        let keys = Keys::load_or_make(&settings.state.join("keys"))?;
+        let clock = Arc::new(Clock::load(settings.clock_trusted, settings.state.join("clock.json")));
+        let endpoint = Arc::new(Endpoint::new(&record.center, &record.center_ca, clock.clone())?);
+        let spki = keys.device_spki()?;
+        // One that does not read is got again from the center, by the same key.
+        let operational = Operational::load(&settings.state.join("certificates/operational.pem"), &spki)
+            .unwrap_or_else(|error| {
+                tracing::error!(error = chain(&error), "stored operational certificate");
+                None
+            });
+        Ok(Arc::new(Self {
+            contact: Arc::new(Contact::new(&endpoint)),
+            settings,
+            record,
+            keys,
+            clock,
+            endpoint,
+            operational: Mutex::new(operational),
+            tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
+            enrolled: OnceLock::new(),
+        }))
+    }
+
+    /// Runs for ever.
+    ///
+    /// # Errors
+    ///
+    /// What makes running impossible: the disk, or a spool of another edge.
+    pub async fn run(self: Arc<Self>) -> Result<(), AgentError> {
+        let mut certificates = Certificates::new(self.clone())?;
+        let (operational, fresh) = certificates.obtain().await;
+        let stamp_source = self.stamps(&operational)?;
+        let directory = self.settings.state.join("spool");
+        let spool = Spool::open(directory, operational.edge, self.settings.spool_quota, stamp_source)?;
+        self.contact.log_to(spool.clone());
+        let started = Draft::new(Stream::System, "agent.started", "edge-agent started")
+            .with("version", env!("CARGO_PKG_VERSION"));
+        spool.note(started);
+        if fresh {
+            let draft =
+                Draft::new(Stream::Audit, "enrolled", format!("enrolled as edge {}", operational.edge));
+            spool.note(draft.with("serial", &self.record.serial).with("edge", operational.edge));
+        }
+        let rules = Rules {
+            edge: operational.edge,
+            keys: self.record.config_keys.clone(),
+            threshold: self.record.config_threshold,
+            agent: own_version()?,
+        };
+        let bundles = Arc::new(Bundles::load(self.settings.state.join("config"), rules)?);
+        if let Some(current) = bundles.current() {
+            self.clock.raise_floor(current.config().issued_at.as_second());
+        }
+        let lists = Arc::new(Lists::load(self.settings.state.join("crl"))?);
+        let acks = Arc::new(Acks::load(self.settings.state.join("acks.json"))?);
+        let parts = Enrolled { spool, bundles, lists, acks };
+        self.start_parts(&parts, operational.edge)?;
+        // Set once, here.
+        let _ = self.enrolled.set(parts);
+        certificates.keep().await;
+        Ok(())
+    }
+
+    fn start_parts(self: &Arc<Self>, parts: &Enrolled, edge: uuid::Uuid) -> Result<(), AgentError> {
+        let policy_loaded = watch::Sender::new(0);
+        let agent = self.clone();
+        Revocation {
+            lists: parts.lists.clone(),
+            acks: parts.acks.clone(),
+            journal: parts.spool.clone(),
+            tunnel: self.settings.tunnel.clone(),
+            wanted: parts.bundles.wanted(),
+            policy_loaded: policy_loaded.subscribe(),
+            caller: Box::new(move || agent.caller()),
+        }
+        .start()
+        .map_err(AgentError::Thread)?;
+        let apply = Apply {
+            bundles: parts.bundles.clone(),
+            tunnel: self.settings.tunnel.clone(),
+            private_key: self.keys.tunnel.clone(),
+            clock: self.clock.clone(),
+            acks: parts.acks.clone(),
+            journal: parts.spool.clone(),
+            policy_loaded,
+            failure: self.tunnel_failure.clone(),
+        };
+        tokio::spawn(apply.run());
+        let (journal, acks) = (parts.spool.clone(), parts.acks.clone());
+        tokio::spawn(config_poll::follow(parts.bundles.clone(), self.caller(), journal, acks));
+        tokio::spawn(push::run(parts.spool.clone(), edge, self.caller()));
+        Ok(())
+    }
+
+    /// A channel and a back-off for one activity.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller::new(self.endpoint.clone(), self.contact.clone(), self.settings.backoff_cap)
+    }
+
+    fn stamps(&self, operational: &Operational) -> Result<StampSource, AgentError> {
+        let (edge, boot, clock) = (operational.edge, boot_id()?, self.clock.clone());
+        Ok(Box::new(move || Stamp {
+            edge,
+            boot,
+            time_ns: wall_ns(),
+            monotonic_ns: since_boot_ns(),
+            clock_synced: clock.verdict().trusted(),
+        }))
+    }
+
+    /// The spool.
+    ///
+    /// # Errors
+    ///
+    /// One line, before enrolment.
+    pub fn spool(&self) -> Result<Spool, String> {
+        let enrolled = self.enrolled.get().ok_or("the box is not enrolled yet: it has no log chain")?;
+        Ok(enrolled.spool.clone())
+    }
+
+    /// The peers, as the tunnel tells.
+    ///
+    /// # Errors
+    ///
+    /// One line when it does not.
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>, String> {
+        match self.ask(Command::Peers).await? {
+            Reply::Peers(peers) => Ok(peers),
+            _ => Err("the tunnel answered something else".into()),
+        }
+    }
+
+    /// Each issuer's list.
+    pub async fn lists(&self) -> Vec<ListInfo> {
+        let Some(parts) = self.enrolled.get() else { return Vec::new() };
+        let in_force = self.lists_in_force().await;
+        let wanted = parts.bundles.wanted().borrow().clone();
+        let issuers = wanted.map(|wanted| wanted.bundle.issuers().to_vec()).unwrap_or_default();
+        let (held, refused) = (parts.lists.infos(), parts.lists.refused());
+        let mut infos = Vec::new();
+        for issuer in issuers.into_iter().map(|issuer| issuer.key_id) {
+            let reason = refused.iter().find(|(of, _)| *of == issuer).map(|(_, reason)| reason.clone());
+            infos.push(ListInfo {
+                held: held.iter().find(|info| info.issuer == issuer).cloned(),
+                in_force: in_force.iter().find(|info| info.issuer == issuer).cloned(),
+                acknowledged: parts.acks.list(&issuer).await,
+                refused: reason,
+                issuer,
+            });
+        }
+        infos
+    }
+
+    async fn lists_in_force(&self) -> Vec<CrlInfo> {
+        match self.ask(Command::Crls).await {
+            Ok(Reply::Crls(lists)) => lists,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The configuration, with its content if `content`.
+    #[must_use]
+    pub fn config(&self, content: bool) -> ConfigInfo {
+        let parts = self.enrolled.get();
+        let current = parts.and_then(|parts| parts.bundles.current());
+        let wanted = parts.and_then(|parts| parts.bundles.wanted().borrow().clone());
+        let staged = wanted.filter(|wanted| !wanted.confirmed).map(|wanted| wanted.bundle.config().seq);
+        let refused = parts.and_then(|parts| parts.bundles.refused());
+        let state = match (&staged, &refused, &current) {
+            (Some(_), _, _) => ConfigState::Staged,
+            (None, Some(_), _) => ConfigState::Refused,
+            (None, None, Some(_)) => ConfigState::Confirmed,
+            (None, None, None) => ConfigState::Missing,
+        };
+        let config = current.as_ref().map(|bundle| bundle.config());
+        ConfigInfo {
+            seq: config.map(|config| config.seq),
+            state,
+            issued_at: config.map(|config| config.issued_at.as_second()),
+            staged,
+            refused,
+            content: config.filter(|_| content).map(crate::local::without_secrets),
+        }
+    }
+
+    /// Everything at once.
+    pub async fn state(&self) -> State {
+        let tunnel = self.tunnel_state().await;
+        let in_force = self.lists_in_force().await;
+        let config = self.config(false);
+        let parts = self.enrolled.get();
+        let operational = self.operational();
+        let verdict = self.clock.verdict();
+        let spool = parts.map(|parts| parts.spool.usage());
+        let center_failure = self.contact.failure();
+        let facts = Facts {
+            enrolled: operational.is_some(),
+            certificate_expired: verdict.trusted()
+                && operational.as_ref().is_some_and(|operational| operational.not_after < wall_s()),
+            center_failure: center_failure.clone(),
+            tunnel_failure: tunnel.failure.clone(),
+            config_seq: config.seq,
+            config_refused: config.refused.clone(),
+            lists: in_force.into_iter().map(|info| (info.issuer, info.state)).collect(),
+            crl_refused: parts.map(|parts| parts.lists.refused()).unwrap_or_default(),
+            clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),
+            spool: spool.as_ref().map_or((0, 0), |usage| (usage.octets, usage.quota)),
+            spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
+        };
+        let last_contact_ns = self.contact.last_ns();
+        State {
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            serial: self.record.serial.clone(),
+            edge: operational.as_ref().map(|operational| operational.edge),
+            certificate: operational
+                .map(|Operational { not_before, not_after, .. }| Certificate { not_before, not_after }),
+            conditions: conditions(&facts),
+            center: CenterState {
+                url: self.record.center.clone(),
+                // Not green before a real answer.
+                reachable: center_failure.is_none() && last_contact_ns.is_some(),
+                last_contact_ns,
+                failure: center_failure,
+            },
+            config,
+            tunnel,
+            clock: ClockState { trusted: verdict.trusted(), reason: verdict.to_string(), now_ns: wall_ns() },
+            spool,
+            acks_pending: match parts {
+                Some(parts) => parts.acks.pending().await,
+                None => 0,
+            },
+        }
+    }
+
+    async fn tunnel_state(&self) -> TunnelState {
+        match self.tunnel_status().await {
+            Ok(status) => TunnelState { up: true, failure: None, status: Some(status) },
+            Err(failure) => TunnelState { up: false, failure: Some(failure), status: None },
+        }
+    }
+
+    async fn tunnel_status(&self) -> Result<Status, String> {
+        match self.ask(Command::Status).await? {
+            Reply::Status(status) => Ok(status),
+            _ => Err("the tunnel answered something else".into()),
+        }
+    }
+
+    async fn ask(&self, command: Command) -> Result<Reply, String> {
+        let asked = tokio::time::timeout(ASK_LIMIT, control::ask(&self.settings.tunnel, command)).await;
+        match asked {
+            Ok(answer) => answer.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("the tunnel did not answer within {ASK_LIMIT:?}")),
+        }
+    }
+
+    pub(crate) fn operational(&self) -> Option<Operational> {
+        // A plain value: a panic elsewhere cannot leave it half-changed.
+        self.operational.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn certificate_path(&self, name: &str) -> PathBuf {
+        self.settings.state.join("certificates").join(name)
+    }
+}
+
+fn own_version() -> Result<Version, VersionError> {
+    env!("CARGO_PKG_VERSION").parse()
+}

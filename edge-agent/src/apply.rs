@@ -1,0 +1,283 @@
+//! Carries the wanted configuration out: policy into the tunnel, addresses and routes into the kernel.
+//!
+//! One connection to the tunnel, made again for ever. Each new connection fills the tunnel anew, so it does not
+//! matter which of the two processes restarted. Events become log records. Lists go by
+//! [`crate::revocation`].
+
+use crate::acks::Acks;
+use crate::bundles::{Bundles, Wanted};
+use crate::center::chain;
+use crate::clock::{Clock, wall_ns};
+use crate::control::{Connection, ControlError};
+use crate::netlink;
+use crate::revocation::RECONNECT;
+use crate::spool::Spool;
+use edge_agent_core::bundle::Accepted;
+use edge_agent_core::journal::{Draft, of_cut, of_event};
+use edge_agent_core::network::Desired;
+use edge_agent_core::policy::{policy, rejected};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use verona_contract::api::{Ack, ConfigAck, ConfigState, Rejected};
+use verona_contract::control::{Command, CutReason, PolicyInstalled, Reply};
+use verona_contract::key::Secret;
+use verona_contract::log::{Severity, Stream};
+
+/// How often the clock is judged and the kernel's state compared.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Why the tunnel does not answer; none = it does. Shared with whoever reports the state.
+pub type TunnelFailure = Arc<Mutex<Option<String>>>;
+
+/// What carrying out needs.
+pub struct Apply {
+    /// The configurations.
+    pub bundles: Arc<Bundles>,
+    /// The tunnel's control socket.
+    pub tunnel: PathBuf,
+    /// The tunnel's private key.
+    pub private_key: Secret,
+    /// The clock.
+    pub clock: Arc<Clock>,
+    /// Where outcomes are queued for the center.
+    pub acks: Arc<Acks>,
+    /// Where records go.
+    pub journal: Spool,
+    /// Told after every policy that the tunnel took.
+    pub policy_loaded: watch::Sender<u64>,
+    /// Told whether the tunnel answers.
+    pub failure: TunnelFailure,
+}
+
+/// What is known of the tunnel on one connection.
+struct Tunnel {
+    connection: Connection,
+    interface: String,
+    clock_trusted: Option<bool>,
+}
+
+impl Apply {
+    /// Runs for ever.
+    pub async fn run(self) {
+        let mut wanted = self.bundles.wanted();
+        loop {
+            if let Err(error) = self.serve(&mut wanted).await {
+                let reason = chain(&error);
+                let before = self.set_failure(Some(reason.clone()));
+                if before.as_ref() != Some(&reason) {
+                    tracing::warn!(reason, "tunnel");
+                }
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    async fn serve(&self, wanted: &mut watch::Receiver<Option<Wanted>>) -> Result<(), ControlError> {
+        let mut tunnel = self.connect().await?;
+        wanted.mark_changed();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = wanted.changed() => {
+                    let now = wanted.borrow_and_update().clone();
+                    if let Some(now) = now {
+                        self.apply(&mut tunnel, &now).await?;
+                    }
+                }
+                _ = ticks.tick() => self.tick(&mut tunnel).await?,
+                event = tunnel.connection.event() => {
+                    if let Some(draft) = of_event(&event?) {
+                        self.journal.note(draft);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Tunnel, ControlError> {
+        let mut connection = Connection::open(&self.tunnel).await?;
+        let status = match connection.call(Command::Status).await? {
+            Reply::Status(status) => status,
+            other => return Err(connection.unexpected(&other)),
+        };
+        expect_done(&mut connection, Command::Subscribe).await?;
+        let mut tunnel = Tunnel { connection, interface: status.interface, clock_trusted: None };
+        self.tell_clock(&mut tunnel).await?;
+        self.set_failure(None);
+        tracing::info!(
+            interface = tunnel.interface,
+            software = tunnel.connection.software(),
+            "tunnel connected"
+        );
+        let draft = Draft::new(Stream::System, "tunnel.connected", "connected to the tunnel, filling it")
+            .with("interface", &tunnel.interface)
+            .with("software", tunnel.connection.software())
+            .with("policy_before", status.policy_seq.map_or_else(|| "none".into(), |seq| seq.to_string()));
+        self.journal.note(draft);
+        Ok(tunnel)
+    }
+
+    async fn tick(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+        self.tell_clock(tunnel).await?;
+        let clock = self.clock.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || clock.save()).await {
+            tracing::error!(error = chain(&error), "the time is not saved");
+        }
+        if let Some(current) = self.bundles.current() {
+            // Someone may have taken an address away; what cannot be repaired was told at the confirmation.
+            self.reconcile(tunnel, &current).await;
+        }
+        Ok(())
+    }
+
+    async fn tell_clock(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+        let verdict = self.clock.verdict();
+        let trusted = verdict.trusted();
+        if tunnel.clock_trusted != Some(trusted) {
+            expect_done(&mut tunnel.connection, Command::SetClock { trusted }).await?;
+            tunnel.clock_trusted = Some(trusted);
+            tracing::info!(trusted, reason = %verdict, "clock");
+        }
+        Ok(())
+    }
+
+    async fn apply(&self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
+        let bundle = &wanted.bundle;
+        let command = Command::LoadPolicy(Box::new(policy(bundle.config(), self.private_key.clone())));
+        let installed = match tunnel.connection.call(command).await {
+            Ok(Reply::PolicyLoaded(installed)) => installed,
+            Ok(other) => return Err(tunnel.connection.unexpected(&other)),
+            Err(ControlError::Refused(reason)) => {
+                self.refused(wanted, &reason).await;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        self.policy_loaded.send_modify(|generation| *generation += 1);
+        self.loaded(&installed).await;
+        let mut not_done: Vec<Rejected> = installed.rejected.iter().map(rejected).collect();
+        not_done.extend(self.reconcile(tunnel, bundle).await);
+        not_done.extend(forward());
+        self.confirmed(wanted, not_done).await;
+        Ok(())
+    }
+
+    async fn loaded(&self, installed: &PolicyInstalled) {
+        let PolicyInstalled { seq, clients, cut, rejected } = installed;
+        let body = format!("policy {seq}: {clients} clients known, {} sessions cut", cut.len());
+        let refilled = Draft::new(Stream::System, "tunnel.refilled", body)
+            .with("seq", seq)
+            .with("clients", clients)
+            .with("rejected", rejected.len());
+        self.append(refilled).await;
+        for cut in cut {
+            self.append(of_cut(cut, CutReason::Policy)).await;
+        }
+    }
+
+    /// Returns what the kernel did not take.
+    async fn reconcile(&self, tunnel: &Tunnel, bundle: &Accepted) -> Option<Rejected> {
+        let desired = Desired::of(&bundle.config().tunnel);
+        match netlink::reconcile(&tunnel.interface, &desired).await {
+            Ok(true) => tracing::info!(interface = tunnel.interface, "addresses and routes set"),
+            Ok(false) => {}
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::warn!(reason, "addresses and routes");
+                return Some(Rejected { path: "tunnel.addresses".into(), reason, used_instead: None });
+            }
+        }
+        None
+    }
+
+    async fn confirmed(&self, wanted: &Wanted, rejected: Vec<Rejected>) {
+        let (bundles, bundle) = (self.bundles.clone(), wanted.bundle.clone());
+        let seq = bundle.config().seq;
+        self.clock.raise_floor(bundle.config().issued_at.as_second());
+        if !wanted.confirmed {
+            let stored = tokio::task::spawn_blocking(move || bundles.confirm(&bundle)).await;
+            if let Ok(Err(error)) = stored {
+                tracing::error!(error = chain(&error), "the confirmation is not on the disk");
+            }
+        }
+        // A crash between the two would otherwise leave the center without an answer.
+        if self.acks.config().await >= seq {
+            return;
+        }
+        tracing::info!(seq, rejected = rejected.len(), "configuration confirmed");
+        let draft = Draft::new(Stream::Audit, "config.confirmed", format!("configuration {seq} is in force"));
+        self.append(draft.with("seq", seq).with("rejected", rejected.len())).await;
+        let state = ConfigState::Confirmed;
+        self.acks.push(Ack::Config(ConfigAck { seq, state, rejected, applied_at_ns: wall_ns() })).await;
+    }
+
+    async fn refused(&self, wanted: &Wanted, reason: &str) {
+        let seq = wanted.bundle.config().seq;
+        tracing::error!(seq, reason, "the tunnel refused the configuration");
+        if wanted.confirmed {
+            // It took this one before: nothing to go back to. The next connection tries again.
+            return;
+        }
+        let (bundles, bundle, text) = (self.bundles.clone(), wanted.bundle.clone(), reason.to_owned());
+        let stored = tokio::task::spawn_blocking(move || bundles.reject(&bundle, &text)).await;
+        if let Ok(Err(error)) = stored {
+            tracing::error!(error = chain(&error), "the refusal is not on the disk");
+        }
+        report_refused(&self.journal, &self.acks, Some(seq), "tunnel", reason, false).await;
+    }
+
+    async fn append(&self, draft: Draft) {
+        if let Err(error) = self.journal.append(draft).await {
+            tracing::error!(%error, "log");
+        }
+    }
+
+    fn set_failure(&self, reason: Option<String>) -> Option<String> {
+        // A plain value: a panic elsewhere cannot leave it half-changed.
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut failure, reason)
+    }
+}
+
+/// Logs that a configuration was refused, and tells the center where its number is known.
+pub async fn report_refused(
+    journal: &Spool,
+    acks: &Acks,
+    seq: Option<u64>,
+    path: &str,
+    reason: &str,
+    alarm: bool,
+) {
+    let severity = if alarm { Severity::Error } else { Severity::Warn };
+    let named = seq.map_or_else(|| "unknown".to_owned(), |seq| seq.to_string());
+    let draft = Draft::new(Stream::Audit, "config.refused", reason).severity(severity);
+    if let Err(error) = journal.append(draft.with("seq", named).with("alarm", alarm)).await {
+        tracing::error!(%error, "log");
+    }
+    if let Some(seq) = seq {
+        let rejected = Rejected { path: path.to_owned(), reason: reason.to_owned(), used_instead: None };
+        let state = ConfigState::Refused;
+        let ack = ConfigAck { seq, state, rejected: vec![rejected], applied_at_ns: wall_ns() };
+        acks.push(Ack::Config(ack)).await;
+    }
+}
+
+fn forward() -> Option<Rejected> {
+    netlink::enable_forwarding().err().map(|error| {
+        let reason = chain(&error);
+        tracing::warn!(reason, "forwarding");
+        Rejected { path: "tunnel".into(), reason, used_instead: None }
+    })
+}
+
+async fn expect_done(connection: &mut Connection, command: Command) -> Result<(), ControlError> {
+    match connection.call(command).await? {
+        Reply::Done => Ok(()),
+        other => Err(connection.unexpected(&other)),
+    }
+}

@@ -1,0 +1,207 @@
+//! `edgectl`: the box's local tool. Asks the agent and prints tables for people (times in JST) or JSON for
+//! programs (Unix times, which are UTC).
+
+mod show;
+mod table;
+
+use crate::local::{Answer, Reply, Request};
+use clap::{Args, Parser, Subcommand};
+use edge_agent_core::journal::Draft;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use verona_contract::log::{Severity, Stream};
+
+/// The agent answers at once; only the tunnel behind it may take two seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+
+/// The longest answer: ten thousand long records.
+const MAX_ANSWER: u64 = 128 * 1024 * 1024;
+
+/// Shows what the box is doing.
+#[derive(Debug, Parser)]
+#[command(name = "edgectl", version)]
+pub struct Edgectl {
+    /// The agent's socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/verona/agent.sock", global = true)]
+    socket: PathBuf,
+    /// Prints JSON, one line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything at a glance: enrolment, center, configuration, tunnel, clock, spool, conditions.
+    Status,
+    /// The certified peers of the tunnel.
+    Peers,
+    /// The revocation list of each issuer.
+    Crl,
+    /// The configuration in force.
+    Config,
+    /// The newest log records on the disk, or a new one.
+    Logs(Logs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Logs {
+    /// One stream: flow, system, auth or audit.
+    #[arg(long)]
+    stream: Option<Stream>,
+    /// How many at most.
+    #[arg(long, default_value_t = 200)]
+    count: usize,
+    #[command(subcommand)]
+    append: Option<LogsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogsCommand {
+    /// Appends a record and returns when it is on the disk.
+    Append {
+        /// flow, system, auth or audit.
+        #[arg(long)]
+        stream: Stream,
+        /// Stable name of what happened, such as `door.opened`.
+        #[arg(long)]
+        event: String,
+        /// debug, info, warn or error.
+        #[arg(long, default_value = "info", value_parser = severity)]
+        severity: Severity,
+        /// `key=value`; may be repeated.
+        #[arg(long = "attribute", value_name = "KEY=VALUE", value_parser = attribute)]
+        attributes: Vec<(String, String)>,
+        /// For a person to read.
+        body: String,
+    },
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    serde_json::from_value(text.into()).map_err(|_| "must be debug, info, warn or error".to_owned())
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Why there is nothing to print.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EdgectlError {
+    /// No agent, or it went away.
+    #[error("agent socket {path}: cannot {action}")]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It said something that this version does not understand.
+    #[error("the agent's answer does not read: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// It said no.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody reads what is printed.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+impl Edgectl {
+    /// Asks and prints.
+    ///
+    /// # Errors
+    ///
+    /// [`EdgectlError`].
+    pub fn run(self) -> Result<(), EdgectlError> {
+        let reply = ask(&self.socket, &request(self.command))?;
+        let text = if self.json { json(&reply)? } else { show::reply(&reply) };
+        match io::stdout().write_all(text.as_bytes()) {
+            // `edgectl logs | head` has what it wanted.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(EdgectlError::Output),
+        }
+    }
+}
+
+fn request(command: Command) -> Request {
+    match command {
+        Command::Status => Request::Status,
+        Command::Peers => Request::Peers,
+        Command::Crl => Request::Crl,
+        Command::Config => Request::Config,
+        Command::Logs(Logs { stream, count, append: None }) => Request::Logs { stream, count },
+        Command::Logs(Logs {
+            append: Some(LogsCommand::Append { stream, event, severity, attributes, body }),
+            ..
+        }) => {
+            let attributes: BTreeMap<String, String> = attributes.into_iter().collect();
+            Request::AppendLog(Draft { stream, severity, event, body, attributes })
+        }
+    }
+}
+
+fn ask(path: &Path, request: &Request) -> Result<Reply, EdgectlError> {
+    let fail = |action| move |source| EdgectlError::Socket { path: path.to_owned(), action, source };
+    let mut stream = UnixStream::connect(path).map_err(fail("connect"))?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(fail("prepare"))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(fail("write"))?;
+    let mut answer = Vec::new();
+    let read = BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut answer);
+    read.map_err(fail("read"))?;
+    if answer.last() != Some(&b'\n') {
+        return Err(fail("read")(io::ErrorKind::UnexpectedEof.into()));
+    }
+    serde_json::from_slice::<Answer>(&answer)?.map_err(EdgectlError::Refused)
+}
+
+/// The content of the reply alone: a program knows what it asked.
+fn json(reply: &Reply) -> Result<String, EdgectlError> {
+    let text = match reply {
+        Reply::Status(state) => serde_json::to_string(state),
+        Reply::Peers(peers) => serde_json::to_string(peers),
+        Reply::Crl(lists) => serde_json::to_string(lists),
+        Reply::Config(config) => serde_json::to_string(config),
+        Reply::Logs(records) => serde_json::to_string(records),
+        Reply::Appended { stream, seq } => {
+            serde_json::to_string(&serde_json::json!({ "stream": stream, "seq": seq }))
+        }
+    };
+    Ok(text? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_becomes_a_request() {
+        let parse = |arguments: &[&str]| {
+            Edgectl::try_parse_from(std::iter::once(&"edgectl").chain(arguments))
+                .map(|one| request(one.command))
+        };
+        let append = ["logs", "append", "--stream", "audit", "--event", "e", "--attribute", "k=v=w", "body"];
+        match parse(&append).unwrap() {
+            Request::AppendLog(draft) => {
+                assert_eq!((draft.stream, draft.body.as_str()), (Stream::Audit, "body"));
+                assert_eq!(draft.attributes["k"], "v=w");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(parse(&["logs", "--json"]).unwrap(), Request::Logs { stream: None, count: 200 }));
+        assert!(parse(&["logs", "append", "--stream", "nonsense", "--event", "e", "b"]).is_err());
+        assert!(parse(&["status", "extra"]).is_err());
+    }
+}

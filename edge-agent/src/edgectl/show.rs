@@ -1,0 +1,157 @@
+//! The agent's answers as text for people.
+
+use super::table::{jst, jst_ns, octets, table};
+use crate::local::{ConfigInfo, ConfigState, ListInfo, Reply, State};
+use verona_contract::control::{CertificateSource, CrlState, PeerInfo};
+use verona_contract::log::Record;
+
+pub(super) fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Status(state) => status(state),
+        Reply::Peers(list) => peers(list),
+        Reply::Crl(list) => lists(list),
+        Reply::Config(info) => config(info),
+        Reply::Logs(records) => logs(records),
+        Reply::Appended { stream, seq } => format!("{stream} {seq}\n"),
+    }
+}
+
+fn status(state: &State) -> String {
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    let health = if state.conditions.is_empty() { "nothing is wrong" } else { "see conditions" };
+    lines.push(("health", health.to_owned()));
+    for condition in &state.conditions {
+        lines.push(("condition", format!("{}: {}", condition.code, condition.detail)));
+    }
+    let edge = state.edge.map_or_else(|| "not enrolled".to_owned(), |edge| edge.to_string());
+    lines.push(("edge", format!("{edge}, serial {}, agent {}", state.serial, state.agent)));
+    if let Some(certificate) = &state.certificate {
+        lines.push(("certificate", format!("until {}", jst(certificate.not_after))));
+    }
+    lines.push(("center", center(state)));
+    lines.push(("config", one_line(&state.config)));
+    lines.push(("tunnel", tunnel(state)));
+    let belief = if state.clock.trusted { "trusted" } else { "not trusted" };
+    lines.push(("clock", format!("{}, {belief}: {}", jst_ns(state.clock.now_ns), state.clock.reason)));
+    if let Some(usage) = &state.spool {
+        let unsent: u64 =
+            usage.streams.values().map(|one| one.last_seq - one.sent_seq.min(one.last_seq)).sum();
+        let (used, quota) = (octets(usage.octets), octets(usage.quota));
+        lines.push(("spool", format!("{unsent} records to send, {used} of {quota}")));
+    }
+    lines.push(("acks", format!("{} to send", state.acks_pending)));
+    lines.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:<12} {value}\n"))
+}
+
+fn center(state: &State) -> String {
+    let center = &state.center;
+    let contact = center.last_contact_ns.map_or_else(|| "never".to_owned(), jst_ns);
+    let state = match &center.failure {
+        None if center.reachable => "reachable".to_owned(),
+        None => "not heard yet".to_owned(),
+        Some(failure) => format!("unreachable ({failure})"),
+    };
+    format!("{}: {state}, last contact {contact}", center.url)
+}
+
+fn one_line(config: &ConfigInfo) -> String {
+    let seq = config.seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
+    let state = match config.state {
+        ConfigState::Missing => "missing",
+        ConfigState::Staged => "a newer one waits for the tunnel",
+        ConfigState::Confirmed => "confirmed",
+        ConfigState::Refused => "the newest was refused",
+    };
+    let issued = config.issued_at.map(|time| format!(", issued {}", jst(time))).unwrap_or_default();
+    format!("{seq}, {state}{issued}")
+}
+
+fn tunnel(state: &State) -> String {
+    match (&state.tunnel.status, &state.tunnel.failure) {
+        (Some(status), _) => {
+            let policy = status.policy_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
+            format!(
+                "{} up, UDP port {}, policy {policy}, {} sessions, {} peers known",
+                status.interface, status.listen_port, status.sessions, status.records
+            )
+        }
+        (None, failure) => format!("down: {}", failure.as_deref().unwrap_or("no answer")),
+    }
+}
+
+fn peers(list: &[PeerInfo]) -> String {
+    let row = |peer: &PeerInfo| {
+        let addresses: Vec<String> = peer.addresses.iter().map(ToString::to_string).collect();
+        vec![
+            peer.subject.clone(),
+            addresses.join(","),
+            match peer.source {
+                CertificateSource::Pushed => "pushed",
+                CertificateSource::Introduced => "introduced",
+            }
+            .to_owned(),
+            peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string()),
+            peer.last_handshake.map_or_else(|| "never".to_owned(), jst),
+            octets(peer.rx_bytes),
+            octets(peer.tx_bytes),
+            jst(peer.not_after),
+        ]
+    };
+    let head =
+        ["SUBJECT", "ADDRESSES", "SOURCE", "ENDPOINT", "LAST HANDSHAKE", "RX", "TX", "CERTIFICATE UNTIL"];
+    table(&head, &list.iter().map(row).collect::<Vec<_>>())
+}
+
+fn lists(list: &[ListInfo]) -> String {
+    let row = |info: &ListInfo| {
+        let held = info.held.as_ref();
+        let in_force = info.in_force.as_ref();
+        let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let state = in_force.map_or("tunnel does not tell", |info| match info.state {
+            CrlState::Missing => "missing",
+            CrlState::Fresh => "fresh",
+            CrlState::Grace => "grace",
+            CrlState::Stale => "stale",
+            CrlState::Undated => "undated",
+        });
+        vec![
+            info.issuer.to_string(),
+            number(held.map(|held| held.number)),
+            number(in_force.and_then(|info| info.number)),
+            held.map_or_else(|| "-".to_owned(), |held| held.entries.to_string()),
+            state.to_owned(),
+            held.map_or_else(|| "-".to_owned(), |held| jst(held.next_update)),
+            info.refused.clone().unwrap_or_default(),
+        ]
+    };
+    let head = ["ISSUER", "HELD", "IN FORCE", "ENTRIES", "STATE", "NEXT UPDATE", "REFUSED"];
+    table(&head, &list.iter().map(row).collect::<Vec<_>>())
+}
+
+fn config(info: &ConfigInfo) -> String {
+    let mut text = one_line(info) + "\n";
+    if let Some(refused) = &info.refused {
+        text += &format!("refused: {refused}\n");
+    }
+    if let Some(content) = &info.content {
+        // A JSON value always encodes.
+        text += &serde_json::to_string_pretty(content).unwrap_or_default();
+        text.push('\n');
+    }
+    text
+}
+
+fn logs(records: &[Record]) -> String {
+    let row = |record: &Record| {
+        vec![
+            jst_ns(record.time_ns),
+            record.stream.to_string(),
+            record.seq.to_string(),
+            format!("{:?}", record.severity).to_lowercase(),
+            record.event.clone(),
+            // Control characters could move a terminal's cursor.
+            record.body.replace(char::is_control, "\u{fffd}"),
+        ]
+    };
+    table(&["TIME", "STREAM", "SEQ", "SEVERITY", "EVENT", ""], &records.iter().map(row).collect::<Vec<_>>())
+}

@@ -1,0 +1,87 @@
+//! The agent's own socket, for `edgectl`: JSON lines, one [`Request`] a line, one [`Answer`] to each in order.
+//!
+//! Mode 0600, and the peer must be root or the agent's own user (SO_PEERCRED).
+
+mod server;
+mod state;
+
+pub use server::{BindError, bind, serve};
+pub(crate) use state::without_secrets;
+pub use state::{CenterState, Certificate, ClockState, ConfigInfo, ConfigState, State, TunnelState};
+
+use crate::lists::HeldInfo;
+use edge_agent_core::journal::Draft;
+use serde::{Deserialize, Serialize};
+use verona_contract::control::{CrlInfo, PeerInfo};
+use verona_contract::key::KeyId;
+use verona_contract::log::{Record, Stream};
+
+/// The longest request line, in octets: one log record.
+pub const MAX_REQUEST: usize = 512 * 1024;
+
+/// Most records of one answer.
+pub const MAX_RECORDS: usize = 10_000;
+
+/// One line to the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Asks for [`Reply::Status`].
+    Status,
+    /// Asks for [`Reply::Peers`].
+    Peers,
+    /// Asks for [`Reply::Crl`].
+    Crl,
+    /// Asks for [`Reply::Config`].
+    Config,
+    /// Asks for [`Reply::Logs`]: the newest records that are still on the disk.
+    Logs {
+        /// One stream; none = all.
+        stream: Option<Stream>,
+        /// How many at most.
+        count: usize,
+    },
+    /// Appends a record; answered with [`Reply::Appended`] when it is on the disk.
+    AppendLog(Draft),
+}
+
+/// One line from the agent: what was asked, or one line that says why not.
+pub type Answer = Result<Reply, String>;
+
+/// What a request is answered with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<State>),
+    /// To [`Request::Peers`].
+    Peers(Vec<PeerInfo>),
+    /// To [`Request::Crl`].
+    Crl(Vec<ListInfo>),
+    /// To [`Request::Config`].
+    Config(ConfigInfo),
+    /// To [`Request::Logs`].
+    Logs(Vec<Record>),
+    /// To [`Request::AppendLog`].
+    Appended {
+        /// Which chain.
+        stream: Stream,
+        /// The record's number in it.
+        seq: u64,
+    },
+}
+
+/// One issuer's list: as the agent holds it, and as the tunnel has it in force.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListInfo {
+    /// Whose.
+    pub issuer: KeyId,
+    /// On the box; none = no list was ever accepted.
+    pub held: Option<HeldInfo>,
+    /// In the tunnel; none = the tunnel does not answer or does not know the issuer.
+    pub in_force: Option<CrlInfo>,
+    /// The newest list that was acknowledged to the center, or is on its way there; 0 = none.
+    pub acknowledged: u64,
+    /// Why the newest one from the center was refused; none = it was not.
+    pub refused: Option<String>,
+}
