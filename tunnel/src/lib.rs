@@ -5,6 +5,26 @@
 //! program: `edge-tunnel`, see `main.rs`. What a packet or a certificate may do is decided in the core
 //! alone.
 //!
+//! ```no_run
+//! use edge_tunnel::{AllowedIpUpdate, Device, DeviceConfig, DeviceUpdate, PeerUpdate, PublicKey, Secret};
+//!
+//! # fn example(private_key: Secret, edge: PublicKey) -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::start(DeviceConfig::new("verona0".parse()?))?;
+//! let peer = PeerUpdate {
+//!     endpoint: Some("203.0.113.2:51820".parse()?),
+//!     allowed_ips: vec![AllowedIpUpdate::Add("192.168.77.0/24".parse()?)],
+//!     ..PeerUpdate::new(edge)
+//! };
+//! device.handle().configure(DeviceUpdate {
+//!     private_key: Some(Some(private_key)),
+//!     peers: vec![peer],
+//!     ..DeviceUpdate::default()
+//! })?;
+//! // Now addresses, routes and "up" by rtnetlink; the device's sockets open with "up".
+//! let reason = device.wait();
+//! # drop(reason); Ok(()) }
+//! ```
+//!
 //! The way of a packet: `data_plane` reads batches from `tun` and `udp`, the engine writes
 //! its output into `outlet`, which empties into `udp` and `tun`. The way of a command: `uapi` and
 //! `control` parse and verify in their own threads and post the finished change through `commands`.
