@@ -21,8 +21,12 @@ pub(crate) struct Peer {
     /// The newest initiation that this key has proven.
     pub(crate) last_timestamp: Tai64n,
     pub(crate) last_handshake: Option<SystemTime>,
+    /// Octets of authenticated datagrams, as `wg` shows them.
     pub(crate) rx_bytes: u64,
     pub(crate) tx_bytes: u64,
+    /// Octets of inner packets, as the agent is told.
+    pub(crate) rx_inner: u64,
+    pub(crate) tx_inner: u64,
     pub(crate) session: Option<Box<Session>>,
 }
 
@@ -64,6 +68,8 @@ impl Peer {
             last_handshake: None,
             rx_bytes: 0,
             tx_bytes: 0,
+            rx_inner: 0,
+            tx_inner: 0,
             session: None,
         }
     }

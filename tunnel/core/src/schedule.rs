@@ -3,8 +3,8 @@
 //! boringtun does not tell its deadlines, so a live session is looked at once a second, and exactly at the
 //! deadlines that are ours: a retry with jitter (whitepaper §6.4), a keepalive, a revival after the protocol
 //! gave up. The two silences (10 s and 15 s) are timed here too: boringtun compares times of ticks, and never
-//! ends a silence that began within one. A *brisk* session is one of a client that introduces itself: it notices after two
-//! silent seconds that its edge has restarted, where plain WireGuard takes fifteen.
+//! ends a silence that began within one. A *brisk* session is one of a client that introduces itself: it notices after one
+//! silent second that its edge has restarted, where plain WireGuard takes fifteen.
 
 use crate::entropy::Entropy;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ const BRISK_RETRY: Duration = Duration::from_millis(800);
 const BRISK_ATTEMPTS: u32 = 6;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a brisk session waits for an answer to its data; doubled by each probe that found the edge alive.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Keepalive-Timeout + Rekey-Timeout: how long plain WireGuard waits (whitepaper §6.4).
 const MAX_PATIENCE: Duration = Duration::from_secs(15);
 

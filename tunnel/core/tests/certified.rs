@@ -47,6 +47,8 @@ fn a_pushed_certificate_is_all_that_a_stock_client_needs() {
     let peers = edge.engine.peers(clock.now());
     assert_eq!(peers.len(), 1);
     assert_eq!((peers[0].endpoint, &peers[0].addresses), (Some(client.address), &site.plan(11).addresses));
+    let inner = packet("10.9.0.11", "10.9.255.1", b"are you there").len() as u64;
+    assert_eq!((peers[0].rx_bytes, peers[0].tx_bytes), (inner, 0), "inner octets of what was delivered");
 }
 
 #[test]
@@ -501,4 +503,36 @@ fn a_known_record_is_checked_again_at_each_handshake() {
         assert_eq!(edge.refused(reason), u64::from(trusted), "{reason}, clock trusted: {trusted}");
         assert_eq!(edge.sessions(), usize::from(!trusted), "{reason}");
     }
+}
+
+#[test]
+fn under_load_an_introduction_needs_the_cookie_and_a_flood_of_them_stays_small() {
+    let clock = Clock::new();
+    let (mut edge, site) = edge(&clock);
+    let mut client = site.client(11, &clock, &edge, site.introduction(11));
+    client.send(&clock, &packet("10.9.0.11", "10.9.255.1", b"x"));
+    let introduction = client.take_datagrams().remove(0).1;
+    let mut cookie_reply = None;
+    for _ in 0..501 {
+        edge.receive(&clock, client.address, &introduction);
+        cookie_reply = edge.take_datagrams().pop();
+    }
+    assert_eq!((edge.total("introductions"), edge.total("introductions_repeated")), (1, 499));
+    assert_eq!(edge.refused("cookie_demanded"), 1);
+    let (_, cookie_reply) = cookie_reply.unwrap();
+    assert_eq!(cookie_reply.len(), 64, "a tenth of what it answers");
+    client.receive(&clock, edge.address, &cookie_reply);
+    assert_eq!(client.total("cookies_taken"), 1);
+    client.receive(&clock, edge.address, &[&[3, 0, 0, 0], &cookie_reply[4..63], &[0]].concat());
+    assert_eq!(client.refused("not_authentic"), 1, "an altered one");
+
+    // The same client, introducing itself to the same edge again, shows the cookie.
+    let key = Some(Some(client.secret.clone()));
+    client.configure(&clock, DeviceUpdate { private_key: Some(None), ..DeviceUpdate::default() });
+    client.configure(&clock, DeviceUpdate { private_key: key, ..DeviceUpdate::default() });
+    client.send(&clock, &packet("10.9.0.11", "10.9.255.1", b"x"));
+    let introduction = client.take_datagrams().remove(0).1;
+    assert_ne!(introduction[624..], [0; 16], "mac2");
+    edge.receive(&clock, client.address, &introduction);
+    assert_eq!(edge.total("introductions_repeated"), 500, "processed under load");
 }

@@ -312,6 +312,17 @@ fn a_persistent_keepalive_revives_the_link_for_ever() {
 }
 
 #[test]
+fn giving_up_is_not_the_end_however_long_the_keepalive_interval() {
+    let mut world = pair(Some(3600));
+    world.weather = CUT_OFF;
+    world.run(SECOND * 600);
+    let attempts = world.times(0, INITIATION);
+    let longest = attempts.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest.is_some_and(|longest| longest < SECOND * 12), "{attempts:?}");
+    assert!(attempts.last().is_some_and(|last| *last > SECOND * 580), "{attempts:?}");
+}
+
+#[test]
 fn an_idle_link_comes_back_with_its_first_packet_after_hours() {
     let mut world = pair(None);
     world.send(0, &there(1));

@@ -247,8 +247,8 @@ impl Engine {
                 addresses: peer.allowed_ips.iter().map(verona_contract::ipnet::IpNet::address).collect(),
                 endpoint: peer.endpoint,
                 last_handshake: peer.last_handshake.map(unix_seconds),
-                rx_bytes: peer.rx_bytes,
-                tx_bytes: peer.tx_bytes,
+                rx_bytes: peer.rx_inner,
+                tx_bytes: peer.tx_inner,
             })
         };
         self.peers.iter().filter_map(|(_, peer)| info(peer)).collect()

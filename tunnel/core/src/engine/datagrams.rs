@@ -198,6 +198,9 @@ impl Engine {
             Step::Deliver(len, source) if self.routes.lookup(source) == Some(id) => {
                 out.commit_packet(len);
                 self.journal.totals.rx_packets += 1;
+                if let Some(peer) = self.peers.peer_mut(id) {
+                    peer.rx_inner += len as u64;
+                }
             }
             Step::Deliver(..) => self.journal.totals.packets_wrong_source += 1,
             Step::Keepalive | Step::NotIp => {}

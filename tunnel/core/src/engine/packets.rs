@@ -45,6 +45,7 @@ impl Engine {
         let Step::Send(len) = session.seal(packet, mtu, &mut self.padded, buffer) else { return };
         session.schedule.sent(now.mono, !packet.is_empty());
         peer.tx_bytes += len as u64;
+        peer.tx_inner += packet.len() as u64;
         out.commit_datagram(len);
         self.journal.totals.tx_bytes += len as u64;
         self.journal.totals.tx_packets += u64::from(!packet.is_empty());
