@@ -1,0 +1,299 @@
+//! The command line: arguments, and what each subcommand runs.
+
+mod api;
+mod commands;
+mod roles;
+mod show;
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use uuid::Uuid;
+use verona_contract::config::OwnerCode;
+use verona_contract::ipnet::IpNet;
+use verona_contract::log::Stream;
+
+/// Cloud center of Verona Edge.
+#[derive(Debug, Parser)]
+#[command(name = "verona-center", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new center: keys, directories, the operator's identity.
+    Init(Init),
+    /// Run the signer: the process that alone holds the CA keys and the configuration key.
+    Sign(Sign),
+    /// Run the HTTP API.
+    Serve(Serve),
+    /// Print the OpenAPI document of the HTTP API.
+    Openapi,
+    /// Owners.
+    Owner {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: OwnerCommand,
+    },
+    /// Edges.
+    Edge {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: EdgeCommand,
+    },
+    /// Clients.
+    Client {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: ClientCommand,
+    },
+    /// Revocation lists.
+    Crl {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: CrlCommand,
+    },
+    /// Log records.
+    Log {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: LogCommand,
+    },
+    /// Admins of owners.
+    Admin {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// Directory to make: `web`, `signer` and `operator.json` go in it.
+    #[arg(long)]
+    data: PathBuf,
+    /// `https://host[:port]` under which edges and clients reach the center.
+    #[arg(long)]
+    url: String,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Sign {
+    /// The signer's directory, `DIR/signer` of `init`.
+    #[arg(long)]
+    data: PathBuf,
+    /// Unix socket to listen on.
+    #[arg(long)]
+    socket: PathBuf,
+    /// Another user, by number, who may ask: the one that runs `serve`. May be repeated.
+    #[arg(long)]
+    allow_uid: Vec<u32>,
+    /// Life of clients' certificates in seconds, 10 to 90 days.
+    #[arg(long, default_value_t = 604_800, value_parser = clap::value_parser!(i64).range(10..=7_776_000))]
+    client_life: i64,
+    /// Life of edges' certificates in seconds, 10 to 1 year.
+    #[arg(long, default_value_t = 2_592_000, value_parser = clap::value_parser!(i64).range(10..=31_536_000))]
+    edge_life: i64,
+    /// Seconds from thisUpdate to nextUpdate of a list, 4 to 30 days.
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(i64).range(4..=2_592_000))]
+    crl_life: i64,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The serving process's directory, `DIR/web` of `init`.
+    #[arg(long)]
+    data: PathBuf,
+    /// Address and TCP port; port 0 chooses one.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// The signer's Unix socket.
+    #[arg(long)]
+    signer: PathBuf,
+}
+
+/// How to reach the center, and how to print.
+#[derive(Debug, Args)]
+struct Access {
+    /// Identity file of the operator or admin. An admin's password is read from `VERONA_PASSWORD`.
+    #[arg(long, global = true, env = "VERONA_IDENTITY", default_value = "operator.json")]
+    identity: PathBuf,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum OwnerCommand {
+    /// Register an owner; prints its code.
+    Add {
+        /// For people.
+        #[arg(long)]
+        name: String,
+        /// The clients' network, such as 10.8.0.0/24.
+        #[arg(long)]
+        network: IpNet,
+    },
+    /// All owners.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum EdgeCommand {
+    /// Register an edge; prints its id and one-time token.
+    Add(EdgeAdd),
+    /// Edges.
+    List,
+    /// One edge.
+    Show {
+        /// The edge.
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Args)]
+struct EdgeAdd {
+    /// Code of its owner.
+    #[arg(long)]
+    owner: OwnerCode,
+    /// For people.
+    #[arg(long)]
+    name: String,
+    /// Serial number on the box's label.
+    #[arg(long)]
+    serial: String,
+    /// SHA-256 of the device key's SubjectPublicKeyInfo, hex, in place of a token.
+    #[arg(long)]
+    fingerprint: Option<String>,
+    /// host:port under which clients reach it. May be repeated.
+    #[arg(long, required = true)]
+    endpoint: Vec<String>,
+    /// UDP port that it listens on.
+    #[arg(long, default_value_t = 51820)]
+    listen_port: u16,
+    /// Network behind it. May be repeated.
+    #[arg(long)]
+    lan: Vec<IpNet>,
+    /// Write the complete factory record to this new file (mode 0600) in place of printing the token.
+    #[arg(long)]
+    record: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClientCommand {
+    /// Register a client; prints its id and one-time enrolment code.
+    Add {
+        /// Code of its owner; an admin leaves it out.
+        #[arg(long)]
+        owner: Option<OwnerCode>,
+        /// For people.
+        #[arg(long)]
+        name: String,
+        /// Push its certificate to the edges: for stock WireGuard.
+        #[arg(long)]
+        push: bool,
+    },
+    /// Clients.
+    List {
+        /// Only this owner's.
+        #[arg(long)]
+        owner: Option<OwnerCode>,
+    },
+    /// One client, and which edge has put its last change in force.
+    Show {
+        /// The client.
+        id: Uuid,
+    },
+    /// Put a client's certificates on hold.
+    Disable {
+        /// The client.
+        id: Uuid,
+    },
+    /// Take the hold back.
+    Enable {
+        /// The client.
+        id: Uuid,
+    },
+    /// Revoke a client for good.
+    Revoke {
+        /// The client.
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum CrlCommand {
+    /// The newest list of each issuer.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Log records, in the order of arrival.
+    List {
+        /// Of this edge.
+        #[arg(long)]
+        edge: Option<Uuid>,
+        /// Of this stream: flow, system, auth or audit.
+        #[arg(long)]
+        stream: Option<Stream>,
+        /// Of this event.
+        #[arg(long)]
+        event: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Check the hash chains; exit status 1 when one is broken.
+    Verify,
+    /// Records that were refused because they claim the place of others.
+    Alarms,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Register an admin. The password comes from `VERONA_ADMIN_PASSWORD`, or as one line on standard input.
+    Add {
+        /// Code of the owner.
+        #[arg(long)]
+        owner: OwnerCode,
+        /// Login name.
+        #[arg(long)]
+        id: String,
+        /// Where the admin's identity file goes (new, mode 0600).
+        #[arg(long)]
+        identity_out: PathBuf,
+    },
+}
+
+/// Runs a command line.
+///
+/// # Errors
+///
+/// What to print in one line.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Init(command) => roles::init(&command),
+        Command::Sign(command) => roles::sign(&command),
+        Command::Serve(command) => roles::serve(&command),
+        Command::Openapi => roles::openapi(),
+        Command::Owner { access, command } => commands::owner(&access, command),
+        Command::Edge { access, command } => commands::edge(&access, command),
+        Command::Client { access, command } => commands::client(&access, command),
+        Command::Crl { access, command: CrlCommand::List } => commands::crl_list(&access),
+        Command::Log { access, command } => commands::log(&access, command),
+        Command::Admin { access, command } => commands::admin(&access, command),
+    }
+}

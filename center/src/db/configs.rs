@@ -1,0 +1,62 @@
+//! Signed configurations of edges, the newest revisions of each.
+
+use super::DbError;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use uuid::Uuid;
+
+/// Revisions that are kept of each edge.
+const KEPT: i64 = 20;
+
+/// Digest of what an edge's newest configuration says; none before the first.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn digest(connection: &Connection, edge: Uuid) -> Result<Option<[u8; 32]>, DbError> {
+    let sql = "SELECT digest FROM config WHERE edge = ?1 ORDER BY seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([edge.to_string()], |row| row.get(0)).optional()?)
+}
+
+/// Takes the next seq of an edge.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn take_seq(transaction: &Transaction<'_>, edge: Uuid) -> Result<u64, DbError> {
+    let sql = "UPDATE edge SET config_seq = config_seq + 1 WHERE id = ?1 RETURNING config_seq";
+    let seq: i64 = transaction.query_row(sql, [edge.to_string()], |row| row.get(0))?;
+    Ok(seq.cast_unsigned())
+}
+
+/// The newest envelope of an edge, with its seq.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn envelope(connection: &Connection, edge: Uuid) -> Result<Option<(u64, Vec<u8>)>, DbError> {
+    let sql = "SELECT seq, envelope FROM config WHERE edge = ?1 ORDER BY seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement
+        .query_row([edge.to_string()], |row| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?)));
+    Ok(row.optional()?)
+}
+
+/// Stores an envelope, and drops the revisions that are too old.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    edge: Uuid,
+    seq: u64,
+    digest: &[u8; 32],
+    envelope: &[u8],
+) -> Result<(), DbError> {
+    let (edge, seq) = (edge.to_string(), seq.cast_signed());
+    let sql = "INSERT INTO config(edge, seq, digest, envelope) VALUES (?1, ?2, ?3, ?4)";
+    transaction.execute(sql, params![edge, seq, digest, envelope])?;
+    transaction.execute("DELETE FROM config WHERE edge = ?1 AND seq <= ?2", params![edge, seq - KEPT])?;
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! Edges: registration before they first call, and what became of them.
+
+use super::{check_name, owner_of};
+use crate::center::Center;
+use crate::clock;
+use crate::db::addresses::{self, Holder};
+use crate::db::edges;
+use crate::entropy;
+use crate::http::body::Json;
+use crate::http::caller::Administrator;
+use crate::http::failure::Failure;
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+use uuid::Uuid;
+use verona_contract::api::{Edge, EdgeCreated, NewEdge};
+use verona_contract::key::Secret;
+use verona_contract::problem::Problem;
+
+/// Life of an enrolment token, in seconds: from flashing to the customer's site.
+const TOKEN_LIFE_S: i64 = 7 * 24 * 3600;
+
+const MAX_ENDPOINTS: usize = 8;
+const MAX_LAN: usize = 64;
+
+/// Registers an edge.
+#[utoipa::path(post, path = "/v1/admin/edges", tag = "administration", request_body = NewEdge,
+    responses((status = 201, body = EdgeCreated), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 409, description = "Serial number or fingerprint is taken", body = Problem)))]
+pub(crate) async fn create(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Json(request): Json<NewEdge>,
+) -> Result<(StatusCode, axum::Json<EdgeCreated>), Failure> {
+    caller.operator()?;
+    check(&request)?;
+    let owner = owner_of(&center, caller.scope, request.owner.clone()).await?;
+    let id = Uuid::from_bytes(random_uuid()?);
+    let token = match request.fingerprint {
+        Some(_) => None,
+        None => Some(Secret::new(entropy::octets::<32>()?)),
+    };
+    let stored_token = token.as_ref().map(|token| (sha256(token.expose()), clock::now_s() + TOKEN_LIFE_S));
+    center.signer.register_edge(id, owner.code.clone()).await?;
+    let scope = caller.scope;
+    let edge = center
+        .db
+        .write(move |transaction| {
+            let host = addresses::take(transaction, owner.id, owner.network, Holder::Edge)?;
+            let host = host.ok_or_else(|| Failure::conflict(format!("network {} is full", owner.network)))?;
+            let row = edges::NewEdge {
+                id,
+                owner: owner.id,
+                name: request.name,
+                serial: request.serial,
+                host,
+                endpoints: request.endpoints,
+                listen_port: request.listen_port,
+                lan: request.lan,
+                fingerprint: request.fingerprint,
+                token: stored_token,
+            };
+            if !edges::insert(transaction, &row)? {
+                return Err(Failure::conflict(
+                    "an edge with this serial number or fingerprint is registered",
+                ));
+            }
+            edges::by_id(transaction, scope, id)?.ok_or_else(|| unknown(id))
+        })
+        .await?;
+    Ok((StatusCode::CREATED, axum::Json(EdgeCreated { edge: edge.to_api(None), token })))
+}
+
+/// The edges that the caller may see.
+#[utoipa::path(get, path = "/v1/admin/edges", tag = "administration",
+    responses((status = 200, body = Vec<Edge>), (status = 401, body = Problem)))]
+pub(crate) async fn list(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+) -> Result<axum::Json<Vec<Edge>>, Failure> {
+    let edges = center.db.read(move |db| edges::list(db, caller.scope)).await?;
+    Ok(axum::Json(edges.iter().map(|edge| edge.to_api(center.seen.last(edge.id))).collect()))
+}
+
+/// One edge.
+#[utoipa::path(get, path = "/v1/admin/edges/{id}", tag = "administration",
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, body = Edge), (status = 404, body = Problem)))]
+pub(crate) async fn show(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Edge>, Failure> {
+    let unparsable = || Failure::not_found(format!("no edge {id}"));
+    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
+    Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.to_api(center.seen.last(id))))
+}
+
+fn check(edge: &NewEdge) -> Result<(), Failure> {
+    check_name("name", &edge.name)?;
+    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"._-".contains(&octet);
+    if !(1..=64).contains(&edge.serial.len()) || !edge.serial.bytes().all(allowed) {
+        return Err(Failure::bad("serial must be 1 to 64 characters of A-Z a-z 0-9 . _ -"));
+    }
+    let hex =
+        |text: &String| text.len() == 64 && text.bytes().all(|octet| b"0123456789abcdef".contains(&octet));
+    if edge.fingerprint.as_ref().is_some_and(|fingerprint| !hex(fingerprint)) {
+        return Err(Failure::bad("fingerprint must be 64 lower-case hex digits"));
+    }
+    if !(1..=MAX_ENDPOINTS).contains(&edge.endpoints.len()) {
+        return Err(Failure::bad(format!("endpoints must be 1 to {MAX_ENDPOINTS}")));
+    }
+    if let Some(bad) = edge.endpoints.iter().find(|endpoint| !is_endpoint(endpoint)) {
+        return Err(Failure::bad(format!("endpoint {bad:?} must be host:port, an IPv6 address in brackets")));
+    }
+    if edge.listen_port == 0 {
+        return Err(Failure::bad("listen_port must be 1 to 65535"));
+    }
+    if edge.lan.len() > MAX_LAN {
+        return Err(Failure::bad(format!("lan must be at most {MAX_LAN} networks")));
+    }
+    if let Some(bad) = edge.lan.iter().find(|network| **network != network.network()) {
+        return Err(Failure::bad(format!("lan {bad} must have no host bits: {}", bad.network())));
+    }
+    Ok(())
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_fits = match bracketed {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            (1..=253).contains(&host.len())
+                && host.bytes().all(|octet| octet.is_ascii_alphanumeric() || b".-".contains(&octet))
+        }
+    };
+    host_fits
+        && port.bytes().all(|octet| octet.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn unknown(id: Uuid) -> Failure {
+    Failure::not_found(format!("no edge {id}"))
+}
+
+/// Octets of a random UUID (RFC 9562 §5.4).
+pub(super) fn random_uuid() -> Result<[u8; 16], entropy::EntropyError> {
+    let octets = entropy::octets::<16>()?;
+    Ok(*uuid::Builder::from_random_bytes(octets).as_uuid().as_bytes())
+}
+
+pub(super) fn sha256(octets: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, octets).as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_table() {
+        for (text, good) in [
+            ("edge.example:51820", true),
+            ("192.0.2.1:51820", true),
+            ("[2001:db8::1]:51820", true),
+            ("2001:db8::1:51820", false),
+            ("edge.example", false),
+            ("edge.example:0", false),
+            ("edge.example:+5", false),
+            (":51820", false),
+            ("a b:1", false),
+        ] {
+            assert_eq!(is_endpoint(text), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What enrolled edges call: tunnel key, configuration, acks. Log records are in [`super::logs`].
+
+use super::accept::stopped;
+use super::body::Json;
+use super::caller::EdgeCaller;
+use super::connection::Connection;
+use super::failure::Failure;
+use super::wait::{Wish, tag};
+use crate::center::Center;
+use crate::clock;
+use crate::db::{Scope, acks, configs, issuers};
+use crate::enrolment;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use std::sync::Arc;
+use verona_contract::api::{Ack, Challenge, ChallengeRequest, TunnelCertificate, TunnelKeyRequest};
+use verona_contract::problem::Problem;
+
+/// Asks for a one-use ephemeral key for a proof of possession.
+#[utoipa::path(post, path = "/v1/pop/challenge", tag = "enrolment", request_body = ChallengeRequest,
+    responses((status = 200, body = Challenge), (status = 429, body = Problem)))]
+pub(crate) async fn challenge(
+    State(center): State<Arc<Center>>,
+    connection: Connection,
+    Json(ChallengeRequest {}): Json<ChallengeRequest>,
+) -> Result<axum::Json<Challenge>, Failure> {
+    center.challenges.open(connection.source()).map(axum::Json)
+}
+
+/// Certifies an edge's tunnel key.
+#[utoipa::path(post, path = "/v1/edge/tunnel-key", tag = "edge", request_body = TunnelKeyRequest,
+    responses((status = 200, body = TunnelCertificate), (status = 400, body = Problem),
+        (status = 409, description = "The key is another subject's", body = Problem)))]
+pub(crate) async fn tunnel_key(
+    State(center): State<Arc<Center>>,
+    edge: EdgeCaller,
+    connection: Connection,
+    Json(request): Json<TunnelKeyRequest>,
+) -> Result<axum::Json<TunnelCertificate>, Failure> {
+    enrolment::edge_tunnel_key(&center, &edge, &connection, &request).await.map(axum::Json)
+}
+
+/// The newest configuration of the calling edge, a DSSE envelope.
+#[utoipa::path(get, path = "/v1/edge/config", tag = "edge",
+    params(("If-None-Match" = Option<String>, Header, description = "The seq that the caller has, in quotes"),
+        ("Prefer" = Option<String>, Header, description = "`wait=55`: wait so many seconds for a newer one")),
+    responses((status = 200, description = "DSSE envelope", content_type = "application/json"),
+        (status = 304, description = "Nothing newer"),
+        (status = 404, description = "No configuration yet", body = Problem)))]
+pub(crate) async fn config(
+    State(center): State<Arc<Center>>,
+    edge: EdgeCaller,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let wish = Wish::read(&headers);
+    let (mut news, mut stop) = (center.configs.watch(edge.id), center.stop.clone());
+    loop {
+        news.borrow_and_update();
+        let newest = center.db.read(move |db| configs::envelope(db, edge.id)).await?;
+        let seq = newest.as_ref().map(|(seq, _)| *seq);
+        if let Some((seq, envelope)) = newest.filter(|(seq, _)| !wish.has(*seq)) {
+            // It holds the root of the preshared keys.
+            let fields = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+            return Ok((fields, [(header::ETAG, tag(seq))], envelope).into_response());
+        }
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return Err(Failure::unavailable("the center restarts", 1)),
+            changed = news.changed() => if changed.is_err() { return Err(none_yet()) },
+            () = tokio::time::sleep_until(wish.until) => {
+                let seq = seq.ok_or_else(none_yet)?;
+                return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag(seq))]).into_response());
+            }
+        }
+    }
+}
+
+fn none_yet() -> Failure {
+    Failure::not_found("this edge has no configuration yet: it comes with its tunnel key")
+}
+
+/// Takes an edge's word on what it did. The time of arrival is the center's own.
+#[utoipa::path(post, path = "/v1/acks", tag = "edge", request_body = Ack,
+    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn ack(
+    State(center): State<Arc<Center>>,
+    edge: EdgeCaller,
+    Json(ack): Json<Ack>,
+) -> Result<StatusCode, Failure> {
+    let arrived_ns = clock::now_ns();
+    let in_range = |number: u64| i64::try_from(number).is_ok();
+    let number = match &ack {
+        Ack::Crl(ack) => ack.crl_number,
+        Ack::Config(ack) => ack.seq,
+    };
+    if !in_range(number) {
+        return Err(Failure::bad(format!("ack: {number} is not a number of ours")));
+    }
+    center
+        .db
+        .write(move |transaction| {
+            match &ack {
+                Ack::Crl(ack) => {
+                    let known = issuers::by_key_id(transaction, Scope::of(edge.owner), &ack.issuer)?;
+                    if known.is_none() {
+                        return Err(Failure::not_found(format!("ack: no issuer {}", ack.issuer)));
+                    }
+                    acks::insert_crl(transaction, edge.id, ack, arrived_ns)?;
+                }
+                Ack::Config(ack) => acks::insert_config(transaction, edge.id, ack, arrived_ns)?,
+            }
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
+}
