@@ -7,6 +7,7 @@
 use crate::Introduction;
 use crate::identity::Identity;
 use crate::path::{self, VerifiedLeaf};
+use crate::record;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ pub(crate) struct Trust {
 /// A pushed certificate that leads to an anchor.
 pub(crate) struct PushedClient {
     pub(crate) verified: VerifiedLeaf,
-    pub(crate) der: Vec<u8>,
+    /// As in the record: recognises a client that has not changed.
+    pub(crate) digest: [u8; 16],
     /// Its place in the policy, for reports.
     pub(crate) path: String,
 }
@@ -125,7 +127,9 @@ impl VerifiedPolicy {
             for (index, Octets(der)) in ders.into_iter().enumerate() {
                 let path = format!("owners[{owner}].clients[{index}]");
                 match trust.verify_pushed(owner, &der) {
-                    Ok(verified) => clients.push(PushedClient { verified, der, path }),
+                    Ok(verified) => {
+                        clients.push(PushedClient { verified, digest: record::digest(&der), path });
+                    }
                     Err(reason) => rejected.push(RejectedClient { path, reason }),
                 }
             }

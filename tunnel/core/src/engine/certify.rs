@@ -1,7 +1,6 @@
 //! Certified mode: policy, lists and clock come in; whom they no longer cover is cut before the call returns.
 
 use super::Engine;
-use super::introduce::digest;
 use crate::PublicKey;
 use crate::certified::{Certified, unix_nanos, unix_seconds};
 use crate::crl_set::CrlSet;
@@ -132,12 +131,20 @@ impl Engine {
     }
 
     fn keep_pushed(&mut self, client: PushedClient) -> Result<Vec<Cut>, Refusal> {
-        let PushedClient { verified, der, .. } = client;
+        let PushedClient { verified, digest, .. } = client;
+        let known = self.peers.id_of(&verified.leaf.key);
+        let known_record = known.and_then(|id| self.peers.peer(id)?.record());
+        // Most clients of a policy were in the one before it, and packets wait meanwhile.
+        let unchanged = known_record.is_some_and(|known| {
+            let dates = (known.not_before, known.not_after) == (verified.not_before, verified.not_after);
+            known.digest == digest && known.standing == Standing::Pushed && dates
+        });
+        if unchanged {
+            return Ok(Vec::new());
+        }
         let certified = self.certified.as_mut().ok_or(Refusal::UnknownIssuer)?;
-        let candidate =
-            certified.record(verified, CertificateSource::Pushed, digest(&der), Standing::Pushed)?;
+        let candidate = certified.record(verified, CertificateSource::Pushed, digest, Standing::Pushed)?;
         // What the client itself has shown meanwhile may be newer than what the center pushes.
-        let known = self.peers.id_of(&candidate.key);
         if let Some(old) = known.and_then(|id| self.peers.peer_mut(id)?.record_mut())
             && old.not_after > candidate.record.not_after
             && old.subject == candidate.record.subject

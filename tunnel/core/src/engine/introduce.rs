@@ -9,9 +9,9 @@ use crate::path::{self, VerifiedLeaf};
 use crate::peer::{Basis, Peer};
 use crate::peers::PeerId;
 use crate::policy::OwnerIndex;
-use crate::record::{Record, Standing};
+use crate::record::{self, Record, Standing};
 use crate::time::Now;
-use crate::{IpNet, PublicKey, noise};
+use crate::{IpNet, PublicKey};
 use std::net::SocketAddr;
 use std::time::Instant;
 use verona_contract::cert::Leaf;
@@ -29,7 +29,7 @@ impl Engine {
             IntroductionError::Malformed => Refusal::CertificateMalformed,
         })?;
         let refused = |reason| Refused(reason, Some(opened.key));
-        let digest = digest(&opened.certificates.leaf);
+        let digest = record::digest(&opened.certificates.leaf);
         if self.is_known(&opened.key, &digest) {
             self.journal.totals.introductions_repeated += 1;
             return Ok(());
@@ -262,9 +262,4 @@ impl Certified {
         let owner = self.owner(record.owner).ok_or(Refusal::UnknownIssuer)?;
         admission::certified(key, record, self, owner.crl, self.wall(now), false)
     }
-}
-
-/// BLAKE2s-128 of a certificate: recognises the same one, decides nothing else.
-pub(super) fn digest(der: &[u8]) -> [u8; 16] {
-    noise::mac(b"verona leaf", &[der])
 }
