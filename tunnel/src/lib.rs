@@ -61,4 +61,5 @@ pub use edge_tunnel_core::{
 pub use local_socket::LocalSocketError;
 pub use transaction::{ConfigureError, Snapshot, Transaction};
 pub use tun::{InterfaceName, InvalidInterfaceName, TunError};
+pub use uapi::{SetError, parse_set};
 pub use udp::BindError;

@@ -7,6 +7,8 @@
 mod get;
 mod set;
 
+pub use set::{SetError, parse_set};
+
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -10,18 +10,29 @@ use zeroize::Zeroizing;
 
 use crate::transaction::Transaction;
 
-/// Why a line was refused.
+/// Why a line was refused: the caller's fault. Nothing of the operation takes effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SetError {
+#[non_exhaustive]
+pub enum SetError {
     /// Not `key=value`, or not UTF-8.
     #[error("a line is not key=value")]
     NotKeyValue,
     /// No such key, or not at this place.
     #[error("unknown key {key:?} {place}")]
-    UnknownKey { key: String, place: &'static str },
+    UnknownKey {
+        /// As it was given.
+        key: String,
+        /// Where it stood.
+        place: &'static str,
+    },
     /// A value breaks the rule of its key. The value is not repeated: it may be a secret.
     #[error("{key}: expected {expected}")]
-    Value { key: &'static str, expected: &'static str },
+    Value {
+        /// Whose value.
+        key: &'static str,
+        /// The rule.
+        expected: &'static str,
+    },
 }
 
 impl SetError {
@@ -32,6 +43,19 @@ impl SetError {
             Self::UnknownKey { .. } | Self::Value { .. } => libc::EINVAL,
         }
     }
+}
+
+/// Reads the lines of one operation, without the empty one that ends it.
+///
+/// # Errors
+///
+/// The first line that breaks a rule.
+pub fn parse_set(body: &[u8]) -> Result<Transaction, SetError> {
+    let mut parser = SetParser::default();
+    for line in body.split(|&octet| octet == b'\n').filter(|line| !line.is_empty()) {
+        parser.line(line)?;
+    }
+    Ok(parser.finish())
 }
 
 /// Collects the lines of one operation.
@@ -175,11 +199,7 @@ mod tests {
     const ZERO: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
     fn parse(text: &str) -> Result<Transaction, SetError> {
-        let mut parser = SetParser::default();
-        for line in text.lines() {
-            parser.line(line.as_bytes())?;
-        }
-        Ok(parser.finish())
+        parse_set(text.as_bytes())
     }
 
     #[test]
