@@ -79,6 +79,8 @@ impl Topology {
     pub fn build(run: &Run, plan: &Plan) -> Result<Self> {
         let internet = run.namespace("internet")?;
         internet.forward()?;
+        // Unlimited, so that a connection tried before its tunnel is up fails at once and not by its timeout.
+        internet.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         let center = run.namespace("center")?;
         internet.connect("center", &center, "eth0")?;
         internet.address("center", &["198.51.100.1/24", "2001:db8:a::1/64"])?;

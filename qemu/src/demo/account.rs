@@ -34,7 +34,7 @@ impl Account {
         let took = start.elapsed();
         let number = self.steps.len() + 1;
         if !self.json {
-            println!("{number:>2}  {:<46}{:>7}   {}", done.what, seconds(took), done.note);
+            println!("{number:>2}  {:<49}{:>7}   {}", done.what, seconds(took), done.note);
         }
         self.steps.push(json!({
             "step": number,

@@ -144,6 +144,11 @@ fn handshake(tap: &Wiretap, client: std::net::IpAddr) -> Result<Duration> {
     Ok(response.at - initiation.context("no initiation seen")?.at)
 }
 
+/// Milliseconds, for what takes less than one.
+fn fine_ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
 fn connect_alice(alice: &mut VeronaClient, tap: &Wiretap) -> Result<Done<()>> {
     alice.up()?;
     web::fetch_soon(alice.place(), LAN_SERVER, PATIENCE).context("alice")?;
@@ -155,8 +160,8 @@ fn connect_alice(alice: &mut VeronaClient, tap: &Wiretap) -> Result<Done<()>> {
     ensure!(size == 640 || size == 1232, "an introduction of {size} octets");
     Ok(Done {
         what: "alice (Verona Client) through the tunnel".into(),
-        note: format!("introduction {size} B, handshake {} ms, GET / 200", milliseconds(took)),
-        figures: json!({ "introduction_octets": size, "handshake_ms": milliseconds(took), "status": 200 }),
+        note: format!("introduction {size} B, handshake {:.1} ms, GET / 200", fine_ms(took)),
+        figures: json!({ "introduction_octets": size, "handshake_ms": fine_ms(took), "status": 200 }),
         value: (),
     })
 }
@@ -170,8 +175,8 @@ fn connect_bob(bob: &VeronaClient, tap: &Wiretap) -> Result<Done<StockClient>> {
     ensure!(!introduced, "a stock client sent an introduction");
     Ok(Done {
         what: "bob (stock WireGuard) through the tunnel".into(),
-        note: format!("certificate pushed by the center, handshake {} ms, GET / 200", milliseconds(took)),
-        figures: json!({ "handshake_ms": milliseconds(took), "status": 200 }),
+        note: format!("certificate pushed by the center, handshake {:.1} ms, GET / 200", fine_ms(took)),
+        figures: json!({ "handshake_ms": fine_ms(took), "status": 200 }),
         value: stock,
     })
 }
@@ -309,11 +314,7 @@ impl Scene {
     pub(crate) fn commands_to_try(&self) -> String {
         let bin = workspace::bin_dir().unwrap_or_default();
         let bin = bin.display();
-        let admin = format!(
-            "ip netns exec {} {bin}/verona-center --identity {}",
-            self.center.place().name(),
-            self.center.identity().display()
-        );
+        let admin = format!("ip netns exec {} {bin}/verona-center", self.center.place().name());
         let socket = self.edge.agent_socket();
         let lines = [
             format!("ip netns exec {} curl http://{LAN_SERVER}/", self.alice.place().name()),
@@ -321,6 +322,7 @@ impl Scene {
             format!("ip netns exec {} ping -c 3 {}", self.net.lan.name(), address::EDGE_LAN),
             format!("{bin}/edgectl --socket {} status", socket.display()),
             format!("{bin}/edgectl --socket {} peers", socket.display()),
+            format!("export VERONA_IDENTITY={}", self.center.identity().display()),
             format!("{admin} client list"),
             format!("{admin} log list --limit 20"),
             format!("ls {}    # logs of every process", self.net.lan.run().dir().display()),

@@ -1,7 +1,7 @@
 //! The edge: the data plane and the agent, as two processes that may die apart.
 
-use super::{READY, ask, field};
-use crate::{Namespace, Process, Result, wait, workspace};
+use super::{READY, ask};
+use crate::{Error, Namespace, Process, Result, wait, workspace};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -29,9 +29,9 @@ impl Edge {
     pub fn start(place: &Namespace, record: &Path) -> Result<Self> {
         let state = place.run().dir().join("edge");
         let interface = place.run().interface("edge");
-        std::fs::create_dir_all(&state).map_err(crate::Error::io(format!("create {}", state.display())))?;
+        std::fs::create_dir_all(&state).map_err(Error::io(format!("create {}", state.display())))?;
         let kept = state.join("factory.json");
-        std::fs::copy(record, &kept).map_err(crate::Error::io(format!("copy {}", record.display())))?;
+        std::fs::copy(record, &kept).map_err(Error::io(format!("copy {}", record.display())))?;
         let tunnel = start_tunnel(place, &state, &interface)?;
         let agent = start_agent(place, &state)?;
         Ok(Self { place: place.clone(), state, interface, tunnel, agent })
@@ -78,7 +78,9 @@ impl Edge {
     /// The agent does not answer.
     pub fn refused(&self, reason: &str) -> Result<u64> {
         let status = self.edgectl(&["status"])?;
-        Ok(field(&status, "refused").and_then(|counters| counters.get(reason)?.as_u64()).unwrap_or(0))
+        let refused = status.pointer("/tunnel/status/counters/refused");
+        let refused = refused.ok_or_else(|| Error::Environment(format!("no counters in {status}")))?;
+        Ok(refused.get(reason).and_then(Value::as_u64).unwrap_or(0))
     }
 
     /// The name of the tunnel interface.
