@@ -104,7 +104,7 @@ fn set(lines: &mut LineReader<&UnixStream>, device: &DeviceHandle) -> Result<i32
     Err(Broken)
 }
 
-fn finish(parser: set::SetParser, error: Option<set::SetError>, device: &DeviceHandle) -> i32 {
+fn finish(parser: set::SetParser, error: Option<SetError>, device: &DeviceHandle) -> i32 {
     if let Some(error) = error {
         tracing::warn!("configuration refused: {error}");
         return error.errno();
