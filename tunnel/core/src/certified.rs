@@ -11,7 +11,7 @@ use crate::crl_set::{CrlSet, Wall};
 use crate::peers::PeerId;
 use crate::policy::{Owner, OwnerIndex, Trust};
 use crate::time::Now;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use verona_contract::cert::Issuer;
@@ -68,6 +68,26 @@ impl Certified {
             proven: Vec::new(),
             uses: 0,
         }
+    }
+
+    /// Takes the lists, the intermediates and the unproven records from the policy before; gives the issuers
+    /// that are the same as there. A name alone is not enough: another key may bear it now.
+    pub(crate) fn inherit(&mut self, old: &mut Self) -> HashSet<KeyId> {
+        for learned in &old.learned {
+            let owner = old.owner(learned.owner).and_then(|owner| self.trust.owner_coded(&owner.code));
+            if let Some((owner, _)) = owner {
+                self.learn(owner, &learned.issuer);
+            }
+        }
+        let same: HashSet<KeyId> = {
+            let known: HashMap<_, _> = old.issuers().map(|issuer| (&issuer.key_id, &issuer.spki)).collect();
+            let unchanged = self.issuers().filter(|issuer| known.get(&issuer.key_id) == Some(&&issuer.spki));
+            unchanged.map(|issuer| issuer.key_id.clone()).collect()
+        };
+        self.lists = std::mem::take(&mut old.lists);
+        self.lists.retain(|issuer, _| same.contains(issuer));
+        self.unproven = std::mem::take(&mut old.unproven);
+        same
     }
 
     /// The wall clock as far as it may be believed.

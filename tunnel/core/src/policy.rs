@@ -222,8 +222,8 @@ impl Trust {
         self.owners.get(usize::from(index))
     }
 
-    pub(crate) fn owner_index(&self, code: &OwnerCode) -> Option<OwnerIndex> {
+    pub(crate) fn owner_coded(&self, code: &OwnerCode) -> Option<(OwnerIndex, &Owner)> {
         let place = self.owners.iter().position(|owner| owner.code == *code)?;
-        OwnerIndex::try_from(place).ok()
+        Some((OwnerIndex::try_from(place).ok()?, &self.owners[place]))
     }
 }

@@ -536,3 +536,26 @@ fn under_load_an_introduction_needs_the_cookie_and_a_flood_of_them_stays_small()
     edge.receive(&clock, client.address, &introduction);
     assert_eq!(edge.total("introductions_repeated"), 500, "processed under load");
 }
+
+#[test]
+fn another_ca_key_under_a_known_name_inherits_neither_lists_nor_clients() {
+    let clock = Clock::new();
+    let (mut edge, mut site) = edge(&clock);
+    let mut client = site.client(11, &clock, &edge, site.introduction(11));
+    assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
+    site.policy.seq = 2;
+    site.policy.owners[0] = Site::owner("acme", &Authority::new(17, "Acme clients"));
+    assert_eq!(site.install(&clock, &mut edge).cut.len(), 1);
+    assert_eq!(edge.engine.crls(clock.now())[0].state, CrlState::Missing);
+
+    // A new preshared root ends sessions without cutting anybody: the clients come back with the new keys.
+    let (mut edge, mut site) = harness::edge(&clock);
+    let mut client = site.client(11, &clock, &edge, site.introduction(11));
+    assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
+    site.policy.owners[0].psk_root.id = 2;
+    site.policy.owners[0].psk_root.secret = secret(0x99);
+    assert!(site.install(&clock, &mut edge).cut.is_empty());
+    assert_eq!(edge.engine.population(), (0, 1));
+    let mut client = site.client(11, &clock, &edge, site.introduction(11));
+    assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
+}

@@ -60,74 +60,53 @@ impl Engine {
 
     /// Takes over what the new policy still covers, and removes the rest.
     fn carry_over(&mut self, old: Option<Certified>, pushed: &HashSet<PublicKey>) -> Vec<Cut> {
+        let mut ids = self.peers.ids();
+        let (Some(mut old), Some(new)) = (old, &mut self.certified) else {
+            ids.into_iter().for_each(|id| self.remove_peer(id));
+            return Vec::new();
+        };
+        let issuers = new.inherit(&mut old);
+        // Least recently used first, so that the order of use survives.
+        ids.sort_by_key(|id| self.peers.peer(*id).and_then(Peer::record).and_then(Record::place));
         let mut cut = Vec::new();
-        if let (Some(old), Some(new)) = (old, &mut self.certified) {
-            for learned in &old.learned {
-                let owner = old.owner(learned.owner).and_then(|owner| new.trust.owner_index(&owner.code));
-                if let Some(owner) = owner {
-                    new.learn(owner, &learned.issuer);
-                }
-            }
-            let Certified { lists, trust, unproven, .. } = old;
-            new.lists = lists;
-            let covered: HashSet<KeyId> = new.issuers().map(|issuer| issuer.key_id.clone()).collect();
-            new.lists.retain(|issuer, _| covered.contains(issuer));
-            new.unproven = unproven;
-            let mut ids = self.peers.ids();
-            // Least recently used first, so that the order of use survives.
-            ids.sort_by_key(|id| self.peers.peer(*id).and_then(Peer::record).and_then(Record::place));
-            for id in ids {
-                let code =
-                    self.peers.peer(id).and_then(Peer::record).and_then(|record| trust.owner(record.owner));
-                let psk_changed = code.is_some_and(|old| {
-                    let new =
-                        self.certified.as_ref().and_then(|new| new.owner(new.trust.owner_index(&old.code)?));
-                    new.is_none_or(|new| new.psk_root != old.psk_root)
-                });
-                let owner = code.and_then(|owner| self.certified.as_ref()?.trust.owner_index(&owner.code));
-                self.carry_over_peer(id, owner, pushed, psk_changed, &mut cut);
-            }
-        } else {
-            for id in self.peers.ids() {
+        for id in ids {
+            if !self.carry_over_peer(id, &old, &issuers, pushed) {
+                cut.extend(self.cut(id, CutReason::Policy));
                 self.remove_peer(id);
             }
         }
         cut
     }
 
+    /// Moves one record to the new policy; false when that does not cover it.
     fn carry_over_peer(
         &mut self,
         id: PeerId,
-        owner: Option<u16>,
+        old: &Certified,
+        issuers: &HashSet<KeyId>,
         pushed: &HashSet<PublicKey>,
-        psk_changed: bool,
-        cut: &mut Vec<Cut>,
-    ) {
-        let (Some(peer), Some(certified)) = (self.peers.peer_mut(id), &mut self.certified) else { return };
+    ) -> bool {
+        let (Some(peer), Some(new)) = (self.peers.peer_mut(id), &mut self.certified) else { return false };
         let key = peer.key;
-        if psk_changed {
+        let Basis::Certified(record) = &mut peer.basis else { return false };
+        let Some(before) = old.owner(record.owner) else { return false };
+        let Some((index, owner)) = new.trust.owner_coded(&before.code) else { return false };
+        let dropped = record.standing == Standing::Pushed && !pushed.contains(&key);
+        if dropped
+            || !issuers.contains(record.anchor())
+            || new.owner_of_issuer(record.anchor()) != Some(index)
+        {
+            return false;
+        }
+        if owner.psk_root != before.psk_root {
+            // The protocol state holds a preshared key of the old root.
             peer.session = None;
         }
-        let covered = match (&mut peer.basis, owner) {
-            (Basis::Certified(record), Some(owner)) => {
-                let kept = record.standing != Standing::Pushed || pushed.contains(&key);
-                let anchored = certified
-                    .trust
-                    .anchors()
-                    .iter()
-                    .any(|anchor| anchor.owner == owner && *anchor.key_id == *record.anchor());
-                record.owner = owner;
-                if let (Standing::Proven(_), true) = (record.standing, kept && anchored) {
-                    record.standing = Standing::Proven(certified.use_record(owner, id, None));
-                }
-                kept && anchored
-            }
-            _ => false,
-        };
-        if !covered {
-            cut.extend(self.cut(id, CutReason::Policy));
-            self.remove_peer(id);
+        record.owner = index;
+        if matches!(record.standing, Standing::Proven(_)) {
+            record.standing = Standing::Proven(new.use_record(index, id, None));
         }
+        true
     }
 
     fn keep_pushed(&mut self, client: PushedClient) -> Result<Vec<Cut>, Refusal> {
