@@ -21,6 +21,8 @@ pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    /// Where in the log this process began: before it are others of the same name.
+    begin: usize,
 }
 
 impl Process {
@@ -29,13 +31,14 @@ impl Process {
         let doing = || format!("open the log {}", log.display());
         // Appended to, so that a restarted process continues the log of the one before it.
         let file = File::options().create(true).append(true).open(&log).map_err(Error::io(doing()))?;
+        let begin = fs::read(&log).map_or(0, |earlier| earlier.len());
         let line = command_line(&command);
         let child = command
             .stdout(file.try_clone().map_err(Error::io(doing()))?)
             .stderr(file)
             .spawn()
             .map_err(Error::io(format!("start `{line}`")))?;
-        Ok(Self { run: run.clone(), name: name.to_owned(), child, log })
+        Ok(Self { run: run.clone(), name: name.to_owned(), child, log, begin })
     }
 
     /// The process id.
@@ -59,7 +62,8 @@ impl Process {
     /// What it has written so far to either output.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|octets| String::from_utf8_lossy(&octets).into_owned()).unwrap_or_default()
+        let octets = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(octets.get(self.begin..).unwrap_or_default()).into_owned()
     }
 
     /// Whether it still runs.
