@@ -82,6 +82,8 @@ pub(crate) struct DataPlane {
     bind_failure: Option<String>,
     /// Errors read from the sockets (ICMP and the like).
     socket_errors: u64,
+    /// Packets of the interface that could not be cut to the path's size.
+    pub(super) packets_uncut: u64,
     stop: Option<StopReason>,
 }
 
@@ -106,6 +108,7 @@ impl DataPlane {
             blocked: [false; 2],
             bind_failure: None,
             socket_errors: 0,
+            packets_uncut: 0,
             stop: None,
         })
     }
@@ -230,7 +233,10 @@ impl DataPlane {
     fn take_packets(&mut self, now: Now, batch: &mut PacketBatch, error_reported: bool) -> io::Result<()> {
         batch.read(self.outlet.tun())?;
         if !batch.is_empty() {
-            self.engine.handle_packets(now, batch.iter(), &mut self.outlet);
+            let (engine, outlet) = (&mut self.engine, &mut self.outlet);
+            self.packets_uncut += batch.for_each(|packet| {
+                engine.handle_packets(now, std::iter::once(packet), outlet);
+            });
         } else if error_reported {
             std::thread::sleep(TUN_PAUSE);
         }

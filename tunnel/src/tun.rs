@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 
+use edge_tunnel_core::offload::{Coalescer, MAX_PARTS, Segments, VNET_HEADER, VnetHeader};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -19,9 +20,12 @@ use crate::sys;
 /// Packets per [`PacketBatch::read`].
 pub(crate) const BATCH: usize = 64;
 
-/// The largest IP packet there is; a slot of a batch, so that no MTU can make the kernel cut one.
-/// Only the pages that packets reach become resident.
-const SLOT: usize = 65_536;
+/// The largest IP packet there is, with its header of offloads; a slot of a batch, so that no MTU can make
+/// the kernel cut one. Only the pages that packets reach become resident.
+const SLOT: usize = 66_048;
+
+/// Octets per [`PacketBatch::read`], about: large packets must not hold the thread for long.
+const BATCH_OCTETS: usize = 512 * 1024;
 
 /// The name of a network interface: 1 to 15 octets without `/`, white space or control characters,
 /// not `.` or `..` (what Linux's `dev_valid_name` accepts). A `%d` in it is replaced by the kernel.
@@ -105,6 +109,10 @@ pub(crate) struct Tun {
     name: InterfaceName,
     /// Any socket, for the ioctls that name an interface. Bound to the namespace of creation.
     namespace: OwnedFd,
+    /// Octets before each packet: that of a [`VnetHeader`], or 0 without offloads.
+    header: usize,
+    /// Whether the kernel takes large UDP packets (Linux 6.2 and later).
+    large_udp: bool,
 }
 
 impl Tun {
@@ -112,11 +120,13 @@ impl Tun {
     pub(crate) fn create(name: &InterfaceName, mtu: u16) -> Result<Self, TunError> {
         let file = OpenOptions::new().read(true).write(true).open(TUN_DEVICE).map_err(TunError::Open)?;
         let chosen =
-            sys::tun::attach(&file, name.as_str()).map_err(|source| match source.raw_os_error() {
+            sys::tun::attach(&file, name.as_str(), true).map_err(|source| match source.raw_os_error() {
                 Some(libc::EBUSY | libc::EEXIST) => TunError::InUse { name: name.clone() },
                 _ => TunError::Create { name: name.clone(), source },
             })?;
-        let tun = Self { file, name: InterfaceName(chosen), namespace: any_socket()? };
+        let (name, namespace) = (InterfaceName(chosen), any_socket()?);
+        let mut tun = Self { file, name, namespace, header: VNET_HEADER, large_udp: false };
+        tun.offload();
         tun.set_non_blocking().map_err(TunError::Descriptor)?;
         tun.set_mtu(mtu)?;
         Ok(tun)
@@ -125,7 +135,13 @@ impl Tun {
     /// Takes over an interface that another process opened, its MTU left as it is.
     pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, TunError> {
         let name = sys::tun::interface_of(fd.as_fd()).map_err(TunError::Descriptor)?;
-        let tun = Self { file: File::from(fd), name: InterfaceName(name), namespace: any_socket()? };
+        let vnet = sys::tun::has_vnet_header(fd.as_fd()).map_err(TunError::Descriptor)?;
+        let (name, namespace) = (InterfaceName(name), any_socket()?);
+        let header = if vnet { VNET_HEADER } else { 0 };
+        let mut tun = Self { file: File::from(fd), name, namespace, header, large_udp: false };
+        if vnet {
+            tun.offload();
+        }
         tun.set_non_blocking().map_err(TunError::Descriptor)?;
         Ok(tun)
     }
@@ -153,18 +169,29 @@ impl Tun {
         u16::try_from(mtu).ok()
     }
 
-    /// Writes one IP packet.
+    /// Writes one packet, given in parts that begin with the header of offloads if there is one.
     ///
     /// # Errors
     ///
     /// `EIO` while the interface is down, `EINVAL` for octets that are no IP packet: neither harms
     /// later packets. `EBADFD` when the interface is gone.
-    pub(crate) fn write(&self, packet: &[u8]) -> io::Result<()> {
+    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
         loop {
-            match (&self.file).write(packet) {
+            match (&self.file).write_vectored(parts) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result.map(drop),
             }
+        }
+    }
+
+    /// Lets the kernel hand over large packets and unfinished checksums, as far as it knows how.
+    fn offload(&mut self) {
+        const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+        const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        self.large_udp = sys::tun::set_offload(self.file.as_fd(), TCP | UDP).is_ok();
+        if !self.large_udp {
+            // Refused, too: then packets come one by one, each behind an empty header.
+            let _ = sys::tun::set_offload(self.file.as_fd(), TCP);
         }
     }
 
@@ -203,11 +230,13 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 pub(crate) struct PacketBatch {
     slots: Box<[u8]>,
     lengths: Vec<usize>,
+    header: usize,
 }
 
 impl PacketBatch {
     pub(crate) fn new() -> Self {
-        Self { slots: vec![0; BATCH * SLOT].into_boxed_slice(), lengths: Vec::with_capacity(BATCH) }
+        let slots = vec![0; BATCH * SLOT].into_boxed_slice();
+        Self { slots, lengths: Vec::with_capacity(BATCH), header: 0 }
     }
 
     /// Replaces the batch by what the interface holds, up to [`BATCH`] packets, without blocking.
@@ -217,9 +246,17 @@ impl PacketBatch {
     /// Only if nothing was read and the interface reports more than "nothing there".
     pub(crate) fn read(&mut self, tun: &Tun) -> io::Result<()> {
         self.lengths.clear();
+        self.header = tun.header;
+        let mut octets = 0;
         for slot in self.slots.chunks_exact_mut(SLOT) {
+            if octets >= BATCH_OCTETS {
+                break;
+            }
             match (&tun.file).read(slot) {
-                Ok(length) => self.lengths.push(length),
+                Ok(length) => {
+                    self.lengths.push(length);
+                    octets += length;
+                }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => break,
                     _ if !self.lengths.is_empty() => break,
@@ -230,9 +267,28 @@ impl PacketBatch {
         Ok(())
     }
 
-    /// The packets read, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.slots.chunks_exact(SLOT).zip(&self.lengths).map(|(slot, &length)| &slot[..length])
+    /// Gives each packet read to `take`, oldest first, large ones cut to the path's size. Returns how many
+    /// could not be cut.
+    pub(crate) fn for_each(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+        let mut failed = 0;
+        for (slot, &length) in self.slots.chunks_exact_mut(SLOT).zip(&self.lengths) {
+            let Some((header, packet)) = slot[..length].split_at_mut_checked(self.header) else {
+                failed += 1;
+                continue;
+            };
+            let header = match header.first_chunk::<VNET_HEADER>() {
+                Some(octets) => VnetHeader::parse(octets),
+                None => Some(VnetHeader::default()),
+            };
+            let Some(Ok(mut segments)) = header.map(|header| Segments::new(header, packet)) else {
+                failed += 1;
+                continue;
+            };
+            while let Some(segment) = segments.next_segment() {
+                take(segment);
+            }
+        }
+        failed
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -247,6 +303,7 @@ pub(crate) struct WriteQueue {
     lengths: Vec<usize>,
     /// Where the next packet starts.
     end: usize,
+    coalescer: Coalescer,
 }
 
 impl WriteQueue {
@@ -254,7 +311,12 @@ impl WriteQueue {
     const CAPACITY: usize = 4 * SLOT;
 
     pub(crate) fn new() -> Self {
-        Self { octets: vec![0; Self::CAPACITY].into_boxed_slice(), lengths: Vec::with_capacity(256), end: 0 }
+        Self {
+            octets: vec![0; Self::CAPACITY].into_boxed_slice(),
+            lengths: Vec::with_capacity(256),
+            end: 0,
+            coalescer: Coalescer::default(),
+        }
     }
 
     /// Whether a packet of up to `length` octets can be queued.
@@ -273,17 +335,47 @@ impl WriteQueue {
         self.end += length;
     }
 
-    /// Writes what is queued to `tun`, in order, and returns how many packets it did not take: the
-    /// interface is down or gone, or they were no IP packets.
+    /// Writes what is queued to `tun`, each flow in its order and joined where `tun` takes it, and returns
+    /// how many packets it did not take: the interface is down or gone, or they were no IP packets.
     pub(crate) fn flush(&mut self, tun: &Tun) -> u64 {
+        let failed = if tun.header == 0 { self.write_single(tun) } else { self.write_joined(tun) };
+        self.lengths.clear();
+        self.end = 0;
+        failed
+    }
+
+    fn write_single(&self, tun: &Tun) -> u64 {
         let mut failed = 0;
         let mut rest = &self.octets[..self.end];
-        for length in self.lengths.drain(..) {
+        for &length in &self.lengths {
             let (packet, after) = rest.split_at(length);
             rest = after;
-            failed += u64::from(tun.write(packet).is_err());
+            failed += u64::from(tun.write(&[IoSlice::new(packet)]).is_err());
         }
-        self.end = 0;
+        failed
+    }
+
+    fn write_joined(&mut self, tun: &Tun) -> u64 {
+        let mut start = 0;
+        for &length in &self.lengths {
+            self.coalescer.push(&self.octets, start..start + length, tun.large_udp);
+            start += length;
+        }
+        self.coalescer.seal(&mut self.octets);
+        let mut failed = 0;
+        for frame in self.coalescer.frames() {
+            let header = frame.header.to_octets();
+            let mut parts = [IoSlice::new(&[]); 2 + MAX_PARTS];
+            parts[0] = IoSlice::new(&header);
+            parts[1] = IoSlice::new(&self.octets[frame.head.clone()]);
+            let mut count = 2;
+            for range in frame {
+                parts[count] = IoSlice::new(&self.octets[range]);
+                count += 1;
+            }
+            failed += if tun.write(&parts[..count]).is_err() { count as u64 - 1 } else { 0 };
+        }
+        self.coalescer.clear();
         failed
     }
 }

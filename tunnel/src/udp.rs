@@ -125,6 +125,8 @@ fn open_family(domain: Domain, address: SocketAddr, fwmark: u32) -> Result<Optio
             socket.set_mark(fwmark)?;
         }
         size_buffers(&socket);
+        // Best effort: kernels before 5.0 give single datagrams, which is as well.
+        let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
         socket.bind(&address.into())?;
         Ok(socket)
     };
@@ -182,18 +184,30 @@ impl DatagramBatch {
 
     /// The datagrams received and their sources, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.slots
-            .chunks_exact(SLOT)
-            .zip(self.received.iter())
-            .filter_map(|(slot, (from, length))| Some((from?, slot.get(..length)?)))
+        self.slots().flat_map(|(_, slot, octets)| {
+            // An empty datagram is one, too; `chunks` would make none of it.
+            let empty = octets.is_empty().then_some(octets);
+            let datagrams = octets.chunks(slot.segment).chain(empty);
+            slot.from
+                .into_iter()
+                .flat_map(move |from| datagrams.clone().map(move |datagram| (from, datagram)))
+        })
     }
 
-    /// Source and local address of each datagram whose first octet satisfies `wanted`.
+    /// Source and local address of each datagram whose first octet satisfies `wanted`. The kernel joins
+    /// datagrams of one sender and one length only, so the first one of a slot speaks for the others.
     pub(crate) fn arrivals(&self, wanted: impl Fn(u8) -> bool) -> impl Iterator<Item = (SocketAddr, IpAddr)> {
+        self.slots().filter_map(move |(number, slot, octets)| {
+            octets.first().filter(|first| wanted(**first))?;
+            Some((slot.from?, self.received.local_address(number)?))
+        })
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (usize, mmsg::Slot, &[u8])> {
         let slots = self.slots.chunks_exact(SLOT).zip(self.received.iter()).enumerate();
-        slots.filter_map(move |(number, (slot, (from, length)))| {
-            (length > 0 && wanted(slot[0])).then_some(())?;
-            Some((from?, self.received.local_address(number)?))
+        slots.map(|(number, (octets, slot))| {
+            let octets = octets.get(..slot.length).unwrap_or_default();
+            (number, slot, octets)
         })
     }
 }
@@ -204,15 +218,50 @@ pub(crate) struct SendQueue {
     /// Where the next datagram starts.
     end: usize,
     waiting: VecDeque<Waiting>,
+    /// Datagrams in `waiting`, runs counted in full.
+    datagrams: usize,
     names: mmsg::Names,
+    /// Whether datagrams of one length to one destination are left to the kernel to cut.
+    segmentation: bool,
 }
 
+/// One message: a datagram, or a run of datagrams of one length (the last may be shorter), back to back.
 struct Waiting {
     to: SocketAddr,
     from: Option<IpAddr>,
     start: usize,
     length: usize,
+    /// Octets of each datagram but the last one.
+    segment: usize,
+    /// A shorter one has come, or the run was taken apart.
+    complete: bool,
 }
+
+impl Waiting {
+    fn datagrams(&self) -> usize {
+        self.length.div_ceil(self.segment.max(1)).max(1)
+    }
+
+    /// Takes the next datagram into the run, if it belongs there.
+    fn extend(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) -> bool {
+        let fits = !self.complete
+            && (self.to, self.from) == (to, from)
+            && (1..=self.segment).contains(&length)
+            && self.length + length <= MAX_RUN
+            && self.datagrams() < MAX_SEGMENTS;
+        if fits {
+            self.length += length;
+            self.complete = length < self.segment;
+        }
+        fits
+    }
+}
+
+/// UDP_MAX_SEGMENTS of the kernels in use (linux/udp.h).
+const MAX_SEGMENTS: usize = 64;
+
+/// Octets of a run: a UDP payload of the largest IP packet, less a margin for its headers.
+const MAX_RUN: usize = 65_000;
 
 /// Result of a [`SendQueue::flush`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,13 +283,15 @@ impl SendQueue {
             octets: vec![0; Self::CAPACITY].into_boxed_slice(),
             end: 0,
             waiting: VecDeque::with_capacity(Self::LIMIT),
+            datagrams: 0,
             names: mmsg::Names::new(),
+            segmentation: true,
         }
     }
 
     /// Whether a datagram of up to `length` octets can be queued.
     pub(crate) fn has_room(&self, length: usize) -> bool {
-        self.waiting.len() < Self::LIMIT && self.octets.len() - self.end >= length
+        self.datagrams < Self::LIMIT && self.octets.len() - self.end >= length
     }
 
     /// Space for a datagram of `length` octets; empty if [`Self::has_room`] was not asked.
@@ -251,8 +302,13 @@ impl SendQueue {
     /// Queues what was written into the first `length` octets of [`Self::space`], to be sent from local
     /// address `from`, or from one of the kernel's choice.
     pub(crate) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) {
-        self.waiting.push_back(Waiting { to, from, start: self.end, length });
+        let start = self.end;
         self.end += length;
+        self.datagrams += 1;
+        let last = self.waiting.back_mut().filter(|_| self.segmentation);
+        if !last.is_some_and(|last| last.extend(to, from, length)) {
+            self.waiting.push_back(Waiting { to, from, start, length, segment: length, complete: false });
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -261,7 +317,7 @@ impl SendQueue {
 
     /// Drops what is queued and says how many datagrams that were.
     pub(crate) fn clear(&mut self) -> u64 {
-        let dropped = self.waiting.len() as u64;
+        let dropped = std::mem::take(&mut self.datagrams) as u64;
         self.waiting.clear();
         self.end = 0;
         dropped
@@ -276,9 +332,13 @@ impl SendQueue {
                 to: waiting.to,
                 from: waiting.from,
                 octets: &self.octets[waiting.start..waiting.start + waiting.length],
+                // A segment of a run is far below 64 KiB.
+                segment: (waiting.datagrams() > 1).then_some(waiting.segment as u16),
             });
             match mmsg::send(socket, datagrams, &mut self.names) {
-                Ok(sent) => drop(self.waiting.drain(..sent)),
+                Ok(sent) => {
+                    self.datagrams -= self.waiting.drain(..sent).map(|run| run.datagrams()).sum::<usize>();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     result.blocked = true;
@@ -290,16 +350,35 @@ impl SendQueue {
                         unusable(waiting.to);
                     }
                 }
+                // The device, the path's MTU or the kernel does not take the run: then one by one.
+                Err(error) if self.waiting.front().is_some_and(|run| run.datagrams() > 1) => {
+                    self.scatter_first();
+                    // EIO is the device's: it lacks the checksum offload that segmentation needs.
+                    self.segmentation &= error.raw_os_error() != Some(libc::EIO);
+                }
                 // EMSGSIZE, ENETUNREACH, EPERM of a filter, an ICMP error of an earlier datagram: a
                 // fact about this destination, and WireGuard's timers already handle loss.
                 Err(_) => {
                     self.waiting.pop_front();
+                    self.datagrams -= 1;
                     result.failed += 1;
                 }
             }
         }
         self.end = 0;
         result
+    }
+
+    /// Replaces the first run by its datagrams.
+    fn scatter_first(&mut self) {
+        let Some(Waiting { to, from, start: first, length, segment, .. }) = self.waiting.pop_front() else {
+            return;
+        };
+        for offset in (0..length).step_by(segment).rev() {
+            let length = segment.min(length - offset);
+            let start = first + offset;
+            self.waiting.push_front(Waiting { to, from, start, length, segment: length, complete: true });
+        }
     }
 }
 
@@ -376,6 +455,66 @@ mod tests {
             .map(|from| (SocketAddr::new(from.parse().unwrap(), sender.port()), to.ip()));
         assert_eq!(arrivals, expected);
         assert_eq!(batch.arrivals(|kind| kind == 8).count(), 0);
+    }
+
+    #[test]
+    fn runs_of_one_length_arrive_as_the_datagrams_they_are() {
+        let sender = Sockets::open(0, 0).unwrap();
+        let joining = Sockets::open(0, 0).unwrap();
+        let plain = UdpSocket::bind("127.0.0.1:0").unwrap();
+        plain.set_nonblocking(true).unwrap();
+        // Runs end with a shorter datagram and after 64. All fits the plain socket's default buffer.
+        let lengths: Vec<usize> = [&[1000; 5][..], &[10], &[1000], &[0], &[600; 40], &[48; 70]].concat();
+        let octets = |number: usize, length: usize| -> Vec<u8> {
+            (0..length).map(|at| (number * 7 + at) as u8).collect()
+        };
+        for port in [joining.port(), plain.local_addr().unwrap().port()] {
+            let mut queue = SendQueue::new();
+            for (number, &length) in lengths.iter().enumerate() {
+                assert!(queue.has_room(length));
+                queue.space(length).copy_from_slice(&octets(number, length));
+                queue.push((Ipv4Addr::LOCALHOST, port).into(), None, length);
+            }
+            assert!(queue.waiting.len() < 12, "{} messages", queue.waiting.len());
+            let [Some(out), _] = sender.by_family() else { panic!("no IPv4 socket") };
+            let flushed = queue.flush(out, |_| {});
+            assert_eq!(flushed, Flushed { failed: 0, blocked: false });
+            assert_eq!(queue.datagrams, 0);
+        }
+        let expected: Vec<Vec<u8>> =
+            lengths.iter().enumerate().map(|(number, &length)| octets(number, length)).collect();
+        let mut batch = DatagramBatch::new();
+        let mut joined = Vec::new();
+        let [Some(into), _] = joining.by_family() else { panic!("no IPv4 socket") };
+        while batch.receive(into).unwrap() {
+            joined.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
+        }
+        let arrived: Vec<usize> = joined.iter().map(Vec::len).collect();
+        assert_eq!(arrived, lengths);
+        assert!(joined == expected, "octets differ");
+        let mut buffer = [0; 4096];
+        let single: Vec<Vec<u8>> =
+            std::iter::from_fn(|| plain.recv(&mut buffer).ok().map(|length| buffer[..length].to_vec()))
+                .collect();
+        assert!(single == expected, "octets differ");
+    }
+
+    #[test]
+    fn a_run_that_is_taken_apart_is_still_whole() {
+        let mut queue = SendQueue::new();
+        let to = (Ipv4Addr::LOCALHOST, 1).into();
+        for length in [100, 100, 40] {
+            queue.push(to, None, length);
+        }
+        assert_eq!(queue.waiting.len(), 1);
+        queue.scatter_first();
+        let places: Vec<_> =
+            queue.waiting.iter().map(|one| (one.start, one.length, one.datagrams())).collect();
+        assert_eq!(places, [(0, 100, 1), (100, 100, 1), (200, 40, 1)]);
+        // What comes later does not join them again: it would be refused again.
+        queue.push(to, None, 40);
+        assert_eq!(queue.waiting.len(), 4);
+        assert_eq!(queue.clear(), 4);
     }
 
     #[test]

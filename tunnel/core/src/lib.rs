@@ -27,6 +27,7 @@ pub mod ip_packet;
 mod load;
 pub mod message;
 mod noise;
+pub mod offload;
 mod output;
 mod path;
 mod peer;

@@ -84,6 +84,7 @@ impl DataPlane {
             ("send_dropped", losses.send_dropped),
             ("tun_failed", losses.tun_failed),
             ("socket_errors", self.socket_errors),
+            ("packets_uncut", self.packets_uncut),
             ("events_unread", self.subscribers.dropped()),
         ] {
             counters.totals.insert(name.to_owned(), value);

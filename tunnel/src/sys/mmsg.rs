@@ -9,14 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::packet_info;
+use super::ancillary;
 
 /// Datagrams per system call. More amortises the call better but lets one socket hold the thread
 /// longer; wireguard-go and the kernel's NAPI budget are of the same order.
 pub(crate) const BATCH: usize = 64;
 
-/// What one `recvmmsg` filled: how long each datagram is and from whom. The octets are in the
-/// caller's buffer, slot by slot.
+/// What one `recvmmsg` filled: how long each slot is and from whom. The octets are in the caller's
+/// buffer, slot by slot; with UDP_GRO a slot may hold several datagrams of one sender.
 pub(crate) struct Received {
     from: Box<[Address]>,
     /// Control messages, and how much of each was filled.
@@ -24,6 +24,16 @@ pub(crate) struct Received {
     control_lengths: Box<[usize]>,
     lengths: Box<[usize]>,
     count: usize,
+}
+
+/// What one slot of the last batch holds.
+pub(crate) struct Slot {
+    /// The source; none if it is no IP address.
+    pub(crate) from: Option<SocketAddr>,
+    /// Octets in the slot.
+    pub(crate) length: usize,
+    /// Octets of each datagram in it but the last one, at least 1.
+    pub(crate) segment: usize,
 }
 
 impl Received {
@@ -37,17 +47,23 @@ impl Received {
         }
     }
 
-    /// Source and length of each datagram of the last batch, in slot order. A datagram without an
-    /// IP source address is left out by giving `None`.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Option<SocketAddr>, usize)> + '_ {
-        self.from.iter().zip(&*self.lengths).take(self.count).map(|(from, &length)| (from.ip(), length))
+    /// The slots of the last batch, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
+        (0..self.count).map(|number| {
+            let length = self.lengths[number];
+            let joined = self.control(number).and_then(ancillary::gro_segment);
+            Slot { from: self.from[number].ip(), length, segment: joined.unwrap_or(length.max(1)) }
+        })
     }
 
     /// The local address that datagram `slot` was sent to, if the socket has IP_PKTINFO or
     /// IPV6_RECVPKTINFO on.
     pub(crate) fn local_address(&self, slot: usize) -> Option<IpAddr> {
-        let (control, &length) = (self.control.get(slot)?, self.control_lengths.get(slot)?);
-        packet_info::local_address(control.0.get(..length)?)
+        ancillary::local_address(self.control(slot)?)
+    }
+
+    fn control(&self, slot: usize) -> Option<&[u8]> {
+        self.control.get(slot)?.0.get(..*self.control_lengths.get(slot)?)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -125,12 +141,14 @@ impl Names {
     }
 }
 
-/// One datagram of a [`send`] call.
+/// One message of a [`send`] call: a datagram, or several of one length for the kernel to cut.
 pub(crate) struct Outgoing<'a> {
     pub(crate) to: SocketAddr,
     /// The local address to send from; the kernel chooses if there is none.
     pub(crate) from: Option<IpAddr>,
     pub(crate) octets: &'a [u8],
+    /// Octets of each datagram but the last one (UDP_SEGMENT); none = one datagram.
+    pub(crate) segment: Option<u16>,
 }
 
 /// Sends the first [`BATCH`] of `datagrams` without blocking and returns how many the kernel took,
@@ -159,8 +177,9 @@ pub(crate) fn send<'a>(
         };
         header.msg_hdr.msg_name = ptr::from_mut(&mut name.storage).cast();
         header.msg_hdr.msg_namelen = name.length;
-        if let Some(from) = datagram.from {
-            header.msg_hdr.msg_controllen = packet_info::write(from, &mut control.0) as _;
+        let length = ancillary::write(datagram.from, datagram.segment, &mut control.0);
+        if length > 0 {
+            header.msg_hdr.msg_controllen = length as _;
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
         }
         header.msg_hdr.msg_iov = iovec;
@@ -187,10 +206,10 @@ fn empty_headers() -> [libc::mmsghdr; BATCH] {
 /// Room for one control message with a packet-info structure, aligned as the kernel reads it.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
-struct Control([u8; packet_info::ROOM]);
+struct Control([u8; ancillary::ROOM]);
 
 impl Control {
-    const EMPTY: Self = Self([0; packet_info::ROOM]);
+    const EMPTY: Self = Self([0; ancillary::ROOM]);
 }
 
 /// A socket address in the kernel's form.

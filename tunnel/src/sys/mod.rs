@@ -4,7 +4,7 @@
 //! it into safe functions over owned or borrowed descriptors. What to do with the results, and every
 //! decision about errors, is left to the callers.
 
+mod ancillary;
 pub(crate) mod mmsg;
-mod packet_info;
 pub(crate) mod process;
 pub(crate) mod tun;

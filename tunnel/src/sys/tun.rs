@@ -10,12 +10,14 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// Opens `device` (`/dev/net/tun`, as a file) for the layer-3 interface `name`, which the kernel
-/// creates if it does not exist. One packet per read or write, without the 4-octet `tun_pi` header.
+/// creates if it does not exist. One packet per read or write, without the 4-octet `tun_pi` header, and
+/// with a `virtio_net_hdr` before each if `vnet_header` is set.
 /// Returns the name that the kernel chose: it may differ when `name` is a pattern such as `wg%d`.
-pub(crate) fn attach(device: &File, name: &str) -> io::Result<String> {
+pub(crate) fn attach(device: &File, name: &str, vnet_header: bool) -> io::Result<String> {
     let mut request = request_for(name)?;
-    // IFF_TUN | IFF_NO_PI is 0x1001 and fits the 16-bit field of the kernel's structure.
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    let vnet = if vnet_header { libc::IFF_VNET_HDR } else { 0 };
+    // IFF_TUN | IFF_NO_PI | IFF_VNET_HDR is 0x5001 and fits the 16-bit field of the kernel's structure.
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | vnet) as libc::c_short;
     ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request)?;
     Ok(name_in(&request))
 }
@@ -25,6 +27,22 @@ pub(crate) fn interface_of(tun: BorrowedFd<'_>) -> io::Result<String> {
     let mut request = request_for("")?;
     ioctl(tun.as_raw_fd(), libc::TUNGETIFF, &mut request)?;
     Ok(name_in(&request))
+}
+
+/// Whether a TUN descriptor wants a `virtio_net_hdr` before each packet.
+pub(crate) fn has_vnet_header(tun: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut request = request_for("")?;
+    ioctl(tun.as_raw_fd(), libc::TUNGETIFF, &mut request)?;
+    // SAFETY: TUNGETIFF succeeded, so the kernel wrote this member of the union.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Ok(libc::c_int::from(flags) & libc::IFF_VNET_HDR != 0)
+}
+
+/// Tells the kernel which packets it may leave unfinished (`TUN_F_*`): checksums, segmentation.
+pub(crate) fn set_offload(tun: BorrowedFd<'_>, offload: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value; the descriptor is borrowed for the call.
+    let result = unsafe { libc::ioctl(tun.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offload)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Sets the MTU of the interface `name` of the network namespace in which `socket` was opened.
