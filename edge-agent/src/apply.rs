@@ -20,14 +20,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use verona_contract::api::{Ack, ConfigAck, ConfigState, Rejected};
 use verona_contract::control::{Command, CutReason, PolicyInstalled, Reply};
 use verona_contract::key::Secret;
 use verona_contract::log::{Severity, Stream};
 
-/// How often the clock is judged and the kernel's state compared.
-const TICK: Duration = Duration::from_secs(5);
+/// How often the clock is judged.
+const JUDGE: Duration = Duration::from_secs(1);
+
+/// How often the kernel's state is compared although nothing changed.
+const COMPARE: Duration = Duration::from_secs(10);
 
 /// Why the tunnel does not answer; none = it does. Shared with whoever reports the state.
 pub type TunnelFailure = Arc<Mutex<Option<String>>>;
@@ -78,8 +81,10 @@ impl Apply {
     async fn serve(&self, wanted: &mut watch::Receiver<Option<Wanted>>) -> Result<(), ControlError> {
         let mut tunnel = self.connect().await?;
         wanted.mark_changed();
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judge = tokio::time::interval(JUDGE);
+        judge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut compare = tokio::time::interval_at(Instant::now() + COMPARE, COMPARE);
+        compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -89,7 +94,8 @@ impl Apply {
                         self.apply(&mut tunnel, &now).await?;
                     }
                 }
-                _ = ticks.tick() => self.tick(&mut tunnel).await?,
+                _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
+                _ = compare.tick() => self.compare(&tunnel).await,
                 event = tunnel.connection.event() => {
                     if let Some(draft) = of_event(&event?) {
                         self.journal.note(draft);
@@ -122,17 +128,20 @@ impl Apply {
         Ok(tunnel)
     }
 
-    async fn tick(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+    async fn judge_clock(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
         self.tell_clock(tunnel).await?;
         let clock = self.clock.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || clock.save()).await {
             tracing::error!(error = chain(&error), "the time is not saved");
         }
+        Ok(())
+    }
+
+    /// Someone may have taken an address away. What cannot be repaired was told at the confirmation.
+    async fn compare(&self, tunnel: &Tunnel) {
         if let Some(current) = self.bundles.current() {
-            // Someone may have taken an address away; what cannot be repaired was told at the confirmation.
             self.reconcile(tunnel, &current).await;
         }
-        Ok(())
     }
 
     async fn tell_clock(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {

@@ -67,6 +67,8 @@ pub struct Lists {
     directory: PathBuf,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
+    /// Held while files are written: the marks are one file for all issuers.
+    files: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -91,7 +93,12 @@ impl Lists {
             })
         });
         let state = State { marks: marks.unwrap_or_default(), ..State::default() };
-        Ok(Self { directory, state: Mutex::new(state), changed: watch::Sender::new(0) })
+        Ok(Self {
+            directory,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+            files: Mutex::new(()),
+        })
     }
 
     /// Reads the stored list of `issuer`, unless one is held already. One that does not hold is traced and
@@ -176,6 +183,8 @@ impl Lists {
     /// Writes a list and the marks.
     fn save(&self, held: &Held) -> Result<(), StoreError> {
         store::replace(&self.path(&held.issuer), held.der.as_ref())?;
+        // It guards an order, no data. The marks are read under it, so the newest are written last.
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // Plain data always encodes.
         let marks = serde_json::to_vec(&self.state().marks).unwrap_or_default();
         store::replace(&self.directory.join("marks.json"), &marks)

@@ -6,6 +6,7 @@ use edge_agent::local;
 use edge_agent::settings::Settings;
 use edge_agent::store;
 use nix::fcntl::{Flock, FlockArg};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +18,8 @@ const MAX_RECORD: usize = 256 * 1024;
 fn main() -> ExitCode {
     let settings = Settings::from_command_line();
     let filter = EnvFilter::try_from_env("VERONA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).init();
     match run(settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

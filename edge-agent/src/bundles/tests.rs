@@ -1,0 +1,93 @@
+//! Crashes, refusals and garbage on the disk: the last good bundle is kept, and no older one gets in.
+
+use super::*;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::json;
+use std::path::Path;
+use uuid::Uuid;
+use verona_contract::config::PAYLOAD_TYPE;
+use verona_contract::dsse::{Envelope, VerifyingKey};
+
+const EDGE: Uuid = Uuid::from_u128(7);
+
+fn signer() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[3; 32]).unwrap()
+}
+
+fn load(directory: &Path) -> Bundles {
+    let key = VerifyingKey::new(signer().public_key().as_ref().try_into().unwrap());
+    let rules = Rules { edge: EDGE, keys: vec![key], threshold: 1, agent: "0.1.0".parse().unwrap() };
+    Bundles::load(directory.join("config"), rules).unwrap()
+}
+
+fn envelope(seq: u64, port: u16) -> Vec<u8> {
+    let config = json!({
+        "edge_id": EDGE, "seq": seq, "issued_at": "2026-01-02T03:04:05Z", "minimum_agent": "0.1.0",
+        "tunnel": { "addresses": ["10.8.0.1/16"], "listen_port": port, "mtu": 1420, "routes": [], "owners": [] },
+    });
+    serde_json::to_vec(&Envelope::sign(PAYLOAD_TYPE, config.to_string().into_bytes(), &[&signer()])).unwrap()
+}
+
+fn wanted(bundles: &Bundles) -> Option<(u64, bool)> {
+    let wanted = bundles.wanted().borrow().clone();
+    wanted.map(|wanted| (wanted.bundle.config().seq, wanted.confirmed))
+}
+
+fn take_and_confirm(bundles: &Bundles, seq: u64) {
+    let bundle = bundles.take(&envelope(seq, 1)).unwrap().unwrap();
+    bundles.confirm(&bundle).unwrap();
+}
+
+#[test]
+fn staged_then_confirmed_over_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundles = load(directory.path());
+    assert_eq!(wanted(&bundles), None);
+    let bundle = bundles.take(&envelope(4, 1)).unwrap().unwrap();
+    assert_eq!(wanted(&load(directory.path())), Some((4, false)), "a crash before the trial: tried again");
+    bundles.confirm(&bundle).unwrap();
+    assert_eq!(wanted(&bundles), Some((4, true)));
+    assert_eq!(wanted(&load(directory.path())), Some((4, true)));
+    assert!(bundles.take(&envelope(4, 1)).unwrap().is_none(), "the same one again is no news");
+}
+
+#[test]
+fn a_refused_trial_brings_the_one_before_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundles = load(directory.path());
+    take_and_confirm(&bundles, 4);
+    let bundle = bundles.take(&envelope(5, 1)).unwrap().unwrap();
+    bundles.reject(&bundle, "port in use").unwrap();
+    for bundles in [bundles, load(directory.path())] {
+        assert_eq!(wanted(&bundles), Some((4, true)));
+        assert_eq!(bundles.current().map(|bundle| bundle.config().seq), Some(4));
+        // It was accepted, so nothing older gets in, and no other of that number.
+        assert!(matches!(bundles.take(&envelope(4, 1)), Err(TakeError::Refused(Refusal::Rollback { .. }))));
+        assert!(matches!(bundles.take(&envelope(5, 2)), Err(TakeError::Refused(Refusal::Conflict(5)))));
+        assert!(bundles.refused().is_some());
+        assert_eq!(wanted(&bundles), Some((4, true)));
+    }
+}
+
+#[test]
+fn garbage_on_the_disk_never_lets_an_older_one_in() {
+    let directory = tempfile::tempdir().unwrap();
+    take_and_confirm(&load(directory.path()), 4);
+    let path = directory.path().join("config/current.json");
+    let good = std::fs::read(&path).unwrap();
+    for garbage in [&b""[..], b"garbage", &good[..good.len() / 2]] {
+        std::fs::write(&path, garbage).unwrap();
+        let bundles = load(directory.path());
+        assert_eq!(wanted(&bundles), None);
+        assert!(bundles.take(&envelope(3, 1)).is_err(), "the mark stands");
+        assert_eq!(bundles.held(), None, "the center is asked for anything");
+        assert!(bundles.take(&envelope(4, 1)).unwrap().is_some(), "the same one comes back");
+        std::fs::remove_file(directory.path().join("config/staged.json")).unwrap();
+    }
+    // Without the mark, the bundle itself is one.
+    std::fs::write(&path, &good).unwrap();
+    std::fs::write(directory.path().join("config/mark.json"), b"{").unwrap();
+    let bundles = load(directory.path());
+    assert_eq!(wanted(&bundles), Some((4, true)));
+    assert!(bundles.take(&envelope(3, 1)).is_err());
+}
