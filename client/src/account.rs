@@ -50,7 +50,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Runs until the receiver of `news` is gone. `hurry` makes it ask soon.
+    /// Asks at once, then again and again until the receiver of `news` is gone. `hurry` makes it ask soon.
     pub(crate) async fn run(mut self, news: mpsc::Sender<News>, hurry: Arc<Notify>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {

@@ -133,6 +133,11 @@ impl Edges {
         self.edges.iter().any(|edge| edge.link.is_connected())
     }
 
+    /// Whether no edge answers, or those that did leave what is sent without an answer.
+    pub(crate) fn is_in_trouble(&self, now: Instant) -> bool {
+        self.edges.iter().all(|edge| !edge.link.is_connected() || edge.link.is_silent(now))
+    }
+
     /// As of the last [`Edges::watch`].
     pub(crate) fn status(&self) -> Vec<EdgeStatus> {
         self.edges.iter().map(Edge::status).collect()

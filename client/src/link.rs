@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// Sending without any answer for this long means that the edge is gone: the data plane's longest patience
 /// (15 s) and some unanswered handshakes.
 const LOST: Duration = Duration::from_secs(20);
+/// Sending without any answer for this long is worth a question to the center, though not yet a verdict.
+const SILENT: Duration = Duration::from_secs(5);
 /// The time of one endpoint: a little more than the data plane's slowest repetition (5.3 s).
 const ENDPOINT_TIME: Duration = Duration::from_secs(6);
 /// A keepalive's octets: header and tag (WireGuard whitepaper §5.4.6). Nobody answers one.
@@ -49,6 +51,11 @@ impl Link {
     /// Whether the edge answers: true after a handshake with it, until it is silent for too long.
     pub(crate) const fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected(_))
+    }
+
+    /// Whether the edge left what was sent without an answer for a while: perhaps it is gone.
+    pub(crate) fn is_silent(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Connected(Some(since)) if now >= since + SILENT)
     }
 
     /// Takes the counters as of `now`; true when the next endpoint is due. To be called once a second or so.
@@ -130,7 +137,9 @@ mod tests {
         scene.shake();
         scene.run(10, 100, 100);
         assert!(scene.link.is_connected());
-        assert_eq!(scene.run(30, 788, 0), [31, 37], "lost 20 s after the first unanswered octet");
+        scene.run(6, 788, 0);
+        assert!(scene.link.is_connected() && scene.link.is_silent(scene.now), "worth a question, no verdict");
+        assert_eq!(scene.run(24, 788, 0), [31, 37], "lost 20 s after the first unanswered octet");
         assert!(!scene.link.is_connected());
         scene.shake();
         scene.run(1, 0, 0);

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// For the answer, and for `down` to take effect.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// How often a client that does not answer is asked again, and after how long.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 /// The longest request, octets.
 pub(crate) const MAX_REQUEST: u64 = 256;
 /// The longest answer, octets: the status of a thousand edges.
@@ -120,20 +123,30 @@ pub(crate) fn down(state: &StateDir) -> Result<(), LocalError> {
 }
 
 fn ask(state: &StateDir, request: Request) -> Result<String, LocalError> {
-    if Flock::lock(open_lock(state)?, FlockArg::LockSharedNonblock).is_ok() {
-        return Err(LocalError::NotUp);
+    let mut attempt = 0;
+    loop {
+        if Flock::lock(open_lock(state)?, FlockArg::LockSharedNonblock).is_ok() {
+            return Err(LocalError::NotUp);
+        }
+        match exchange(state, request) {
+            Ok(line) => return Ok(line),
+            // It has just been started, or is just ending: the lock comes first and goes last.
+            Err(_) if attempt < ATTEMPTS => attempt += 1,
+            Err(source) => return Err(no_answer(state)(source)),
+        }
+        std::thread::sleep(PAUSE);
     }
-    let exchange = || {
-        let mut stream = UnixStream::connect(state.path(state::SOCKET))?;
-        stream.set_read_timeout(Some(ANSWER_TIME))?;
-        stream.set_write_timeout(Some(ANSWER_TIME))?;
-        serde_json::to_writer(&stream, &request)?;
-        stream.write_all(b"\n")?;
-        let mut line = String::new();
-        BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut line)?;
-        Ok(line)
-    };
-    exchange().map_err(no_answer(state))
+}
+
+fn exchange(state: &StateDir, request: Request) -> io::Result<String> {
+    let mut stream = UnixStream::connect(state.path(state::SOCKET))?;
+    stream.set_read_timeout(Some(ANSWER_TIME))?;
+    stream.set_write_timeout(Some(ANSWER_TIME))?;
+    serde_json::to_writer(&stream, &request)?;
+    stream.write_all(b"\n")?;
+    let mut line = String::new();
+    BufReader::new(stream.take(MAX_ANSWER)).read_line(&mut line)?;
+    Ok(line)
 }
 
 fn no_answer(state: &StateDir) -> impl FnOnce(io::Error) -> LocalError {

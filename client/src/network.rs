@@ -73,7 +73,9 @@ impl Network {
             rules: Vec::new(),
         };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            network.delete_rules(&rules(family, network.table, true)).await;
+            for with_default in [false, true] {
+                network.delete_rules(&rules(family, network.table, with_default)).await;
+            }
         }
         Ok(network)
     }

@@ -28,7 +28,7 @@ const CONNECTED_LOOK: Duration = Duration::from_secs(1);
 /// The same while none does: how late `status` and the networks follow a first handshake.
 const CONNECTING_LOOK: Duration = Duration::from_millis(100);
 /// Between two hurried questions to the center while no edge answers.
-const HURRY: Duration = Duration::from_secs(30);
+const HURRY: Duration = Duration::from_secs(60);
 /// Between two looks whether the data plane has its sockets, and how often at most: a second together.
 const SOCKET_LOOK: Duration = Duration::from_millis(5);
 const SOCKET_LOOKS: u32 = 200;
@@ -136,7 +136,7 @@ impl Session {
             advice,
             disabled: false,
             hurry,
-            next_hurry: Instant::now() + HURRY,
+            next_hurry: Instant::now(),
             news,
             addresses,
             resolved,
@@ -191,15 +191,14 @@ impl Session {
         for lookup in self.edges.watch(Instant::now().into_std())? {
             tokio::spawn(look_up(lookup, self.addresses.clone()));
         }
-        if self.edges.is_connected() {
-            if !was_connected {
-                (self.disabled, self.notice) = (false, None);
-            }
-            self.next_hurry = Instant::now();
-        } else if self.next_hurry <= Instant::now() {
+        if self.edges.is_connected() && !was_connected {
+            (self.disabled, self.notice) = (false, None);
+        }
+        let now = Instant::now();
+        if self.edges.is_in_trouble(now.into_std()) && self.next_hurry <= now {
             // The center may know why.
             self.hurry.notify_one();
-            self.next_hurry = Instant::now() + HURRY;
+            self.next_hurry = now + HURRY;
         }
         Ok(if self.edges.is_connected() { CONNECTED_LOOK } else { CONNECTING_LOOK })
     }
@@ -272,10 +271,11 @@ impl Session {
     }
 
     fn status(&self) -> Status {
+        let in_trouble = self.edges.is_in_trouble(Instant::now().into_std());
         let state = match (self.edges.is_connected(), self.disabled) {
+            (_, true) if in_trouble => State::Disabled,
             (true, _) => State::Connected,
-            (false, true) => State::Disabled,
-            (false, false) => State::Connecting,
+            (false, _) => State::Connecting,
         };
         Status {
             state,
