@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     ("otlp_json", otlp_json),
     ("otlp_protobuf", otlp_protobuf),
     ("spool_segment", spool_segment),
+    ("uapi", uapi),
 ];
 
 /// Runs the target called `name`.
@@ -178,6 +179,18 @@ fn spool_segment(data: &[u8]) {
     for record in &recovered.records {
         assert!(head.continues(recovered.header.stream, recovered.header.edge, record));
         head.advance(record);
+    }
+}
+
+/// The body of a UAPI `set=1` operation: root's own programs write it, and make mistakes.
+fn uapi(data: &[u8]) {
+    match edge_tunnel::parse_set(data) {
+        Ok(transaction) => {
+            // Each peer begins with its key, so there are no more of them than such lines.
+            let lines = data.split(|octet| *octet == b'\n').filter(|line| line.starts_with(b"public_key="));
+            assert_eq!(transaction.update.peers.len(), lines.count());
+        }
+        Err(error) => one_line(&error.to_string()),
     }
 }
 

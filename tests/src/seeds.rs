@@ -51,6 +51,7 @@ pub fn of(name: &str) -> Vec<Seed> {
         }
         "otlp_protobuf" => damaged("logs", &otlp::to_request(EDGE, &records()).encode_to_vec()),
         "spool_segment" => segments(),
+        "uapi" => operations(),
         _ => Vec::new(),
     }
 }
@@ -306,6 +307,29 @@ fn segments() -> Vec<Seed> {
     seeds.push(("largest-length".to_owned(), length));
     let second = frames.len() / 3;
     seeds.push(("first-frame-missing".to_owned(), [&header[..], &frames[second..]].concat()));
+    seeds
+}
+
+fn operations() -> Vec<Seed> {
+    let key = verona_contract::key::to_hex(&public(&client_secret()));
+    let secret = verona_contract::key::to_hex(edge_secret().expose());
+    let whole = format!(
+        "private_key={secret}\nlisten_port=51820\nfwmark=1\nreplace_peers=true\npublic_key={key}\n\
+         preshared_key={secret}\nendpoint=[2001:db8::1]:51820\npersistent_keepalive_interval=25\n\
+         replace_allowed_ips=true\nallowed_ip=10.9.0.2/32\nallowed_ip=-fd00:9::/64\nprotocol_version=1\n"
+    );
+    let mut seeds = damaged("set", whole.as_bytes());
+    for (name, text) in [
+        ("remove", format!("public_key={key}\nremove=true\n")),
+        ("update-only", format!("public_key={key}\nupdate_only=true\nendpoint=192.0.2.1:1\n")),
+        ("zero-public-key", format!("public_key={}\n", "0".repeat(64))),
+        ("peer-key-before-a-peer", "allowed_ip=10.9.0.2/32\n".to_owned()),
+        ("port-65536", "listen_port=65536\n".to_owned()),
+        ("prefix-33", format!("public_key={key}\nallowed_ip=10.9.0.2/33\n")),
+        ("no-equals-sign", "private_key\n".to_owned()),
+    ] {
+        seeds.push((name.to_owned(), text.into_bytes()));
+    }
     seeds
 }
 
