@@ -154,6 +154,7 @@ impl Certificates {
             return Err(self.caller.delay(None));
         }
         tracing::info!(key = %agent.keys.tunnel_public, "tunnel key certified");
+        agent.config_expected.notify_one();
         self.note("tunnel-key.certified", "the tunnel key has a certificate");
         Ok(())
     }

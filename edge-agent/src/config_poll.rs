@@ -10,14 +10,22 @@ use edge_agent_core::bundle::Refusal;
 use hyper::{Method, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use verona_contract::api::{EDGE_CONFIG, MAX_WAIT_S};
 use verona_contract::config::MAX_ENVELOPE;
 
 /// For the wait and the transfer of the largest bundle over a slow line; a dead line is noticed by keepalive.
 const ANSWER_LIMIT: Duration = Duration::from_secs(MAX_WAIT_S + 300);
 
-/// Follows the configuration of this edge, for ever.
-pub async fn follow(bundles: Arc<Bundles>, mut caller: Caller, journal: Spool, acks: Arc<Acks>) {
+/// Follows the configuration of this edge, for ever. After a failure, `expected` cuts the wait short: there is
+/// no configuration before the tunnel key is certified, and there is one right after.
+pub async fn follow(
+    bundles: Arc<Bundles>,
+    mut caller: Caller,
+    journal: Spool,
+    acks: Arc<Acks>,
+    expected: Arc<Notify>,
+) {
     // What the center served last, taken or refused: it is not asked for again.
     let mut seen: Option<String> = None;
     loop {
@@ -26,7 +34,8 @@ pub async fn follow(bundles: Arc<Bundles>, mut caller: Caller, journal: Spool, a
             Ok(answer) => answer,
             Err(failure) => {
                 tracing::debug!(error = chain(&failure.error), "configuration");
-                tokio::time::sleep(failure.delay).await;
+                // Elapsed or notified: asked again either way.
+                let _ = tokio::time::timeout(failure.delay, expected.notified()).await;
                 continue;
             }
         };

@@ -70,6 +70,7 @@ impl Revocation {
             journal: self.journal.clone(),
             tunnel: self.tunnel.clone(),
             policy_loaded: self.policy_loaded.clone(),
+            loaded: BTreeMap::new(),
         };
         tokio::spawn(link.run());
         self.follow_issuers().await;
@@ -115,6 +116,8 @@ struct Link {
     journal: Spool,
     tunnel: PathBuf,
     policy_loaded: watch::Receiver<u64>,
+    /// The newest list of each issuer that this process loaded: its acknowledgement is on its way.
+    loaded: BTreeMap<KeyId, u64>,
 }
 
 impl Link {
@@ -144,7 +147,7 @@ impl Link {
         }
     }
 
-    async fn load_difference(&self, connection: &mut Connection) -> Result<(), ControlError> {
+    async fn load_difference(&mut self, connection: &mut Connection) -> Result<(), ControlError> {
         let infos = match connection.call(Command::Crls).await? {
             Reply::Crls(infos) => infos,
             other => return Err(connection.unexpected(&other)),
@@ -152,11 +155,16 @@ impl Link {
         for info in infos {
             let Some(held) = self.lists.held(&info.issuer) else { continue };
             let in_force = info.number.is_some_and(|number| number >= held.number);
-            if in_force && self.acks.list(&info.issuer).await >= held.number {
+            let loaded = self.loaded.get(&info.issuer).is_some_and(|number| *number >= held.number);
+            // Loaded by an agent that was killed before it could acknowledge: loaded and acknowledged again.
+            if in_force && (loaded || self.acks.list(&info.issuer).await >= held.number) {
                 continue;
             }
             match connection.call(Command::LoadCrl { der: held.der.clone() }).await {
-                Ok(Reply::CrlLoaded(installed)) => self.loaded(&held, installed),
+                Ok(Reply::CrlLoaded(installed)) => {
+                    self.loaded.insert(info.issuer, installed.number);
+                    self.report(&held, installed);
+                }
                 Ok(other) => return Err(connection.unexpected(&other)),
                 // Tried again with the next comparison.
                 Err(ControlError::Refused(reason)) => {
@@ -169,7 +177,7 @@ impl Link {
     }
 
     /// Records and acknowledges, beside the link: the next list must not wait for the disk.
-    fn loaded(&self, held: &Arc<Held>, installed: CrlInstalled) {
+    fn report(&self, held: &Arc<Held>, installed: CrlInstalled) {
         tracing::info!(
             issuer = %installed.issuer, number = installed.number, entries = installed.entries,
             cut = installed.cut.len(), "revocation list applied"
