@@ -29,6 +29,8 @@ const CONNECTED_LOOK: Duration = Duration::from_secs(1);
 const CONNECTING_LOOK: Duration = Duration::from_millis(100);
 /// Between two hurried questions to the center while no edge answers.
 const HURRY: Duration = Duration::from_secs(60);
+/// The first of them: by then a first handshake has had its time, and the center was asked once anyway.
+const FIRST_HURRY: Duration = Duration::from_secs(5);
 /// Between two looks whether the data plane has its sockets, and how often at most: a second together.
 const SOCKET_LOOK: Duration = Duration::from_millis(5);
 const SOCKET_LOOKS: u32 = 200;
@@ -136,7 +138,7 @@ impl Session {
             advice,
             disabled: false,
             hurry,
-            next_hurry: Instant::now(),
+            next_hurry: Instant::now() + FIRST_HURRY,
             news,
             addresses,
             resolved,

@@ -6,8 +6,11 @@
 
 use lab::parts::{Center, Edge, VeronaClient};
 use lab::{ClientPlan, Plan, Run, Topology, address, alone, wait};
+use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
+use verona_contract::base64;
+use verona_contract::cert::Leaf;
 use verona_contract::enrolment::EnrolmentCode;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -190,6 +193,24 @@ fn one_life_of_a_tunnel() {
     assert!(gone.is_err(), "the interface is gone");
     assert!(scene.refused(&alice, &["down"]).contains("not up"));
 
+    // A certificate past two thirds of its life is renewed, with the same key.
+    let identity = alice.state().join("identity.json");
+    let certificate = || {
+        let json: Value = serde_json::from_slice(&std::fs::read(&identity).unwrap()).unwrap();
+        base64::decode(json["tunnel_certificate"].as_str().unwrap()).unwrap()
+    };
+    let aged = aged(&certificate());
+    let json = std::fs::read_to_string(&identity).unwrap();
+    let json = json.replace(&base64::encode(certificate()), &base64::encode(&aged));
+    std::fs::write(&identity, json).unwrap();
+    client(&up).unwrap();
+    wait::until("the certificate to be renewed", LIMIT, || certificate() != aged).unwrap();
+    let (old, new) = (Leaf::parse(&aged).unwrap(), Leaf::parse(&certificate()).unwrap());
+    assert_eq!((new.key, new.subject), (old.key, old.subject));
+    assert!(new.serial != old.serial && new.not_after >= old.not_after);
+    wait::until("traffic with the renewed certificate", LIMIT, ping).unwrap();
+    client(&["down"]).unwrap();
+
     // What a killed client leaves is no obstacle to the next.
     client(&up).unwrap();
     let pid = std::fs::read_to_string(alice.state().join("lock")).unwrap();
@@ -198,4 +219,14 @@ fn one_life_of_a_tunnel() {
     client(&up).unwrap();
     client(&["down"]).unwrap();
     assert_eq!(rules(), before, "the killed client's rules too");
+}
+
+/// The certificate with a begin twenty years earlier. Its signature is no longer good, which only an edge
+/// would see.
+fn aged(certificate: &[u8]) -> Vec<u8> {
+    // The first UTCTime of a certificate is notBefore; it begins with two digits of the year.
+    let not_before = certificate.windows(2).position(|head| head == [0x17, 13]).unwrap() + 2;
+    let mut aged = certificate.to_vec();
+    aged[not_before] -= 2;
+    aged
 }
