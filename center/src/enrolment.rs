@@ -27,6 +27,7 @@ use verona_contract::base64::Octets;
 use verona_contract::csr::VerifiedCsr;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::{KeyId, PublicKey, Serial};
+use verona_contract::problem::kind;
 use verona_contract::{pop, psk};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -110,7 +111,7 @@ pub(crate) async fn enroll_client(
     let client = center.db.read(move |db| clients::by_code(db, &hash)).await?;
     let Some(client) = client else {
         center.throttle.failed(source);
-        return Err(code("this enrolment code is not known here"));
+        return Err(code(kind::CODE_UNKNOWN, "this enrolment code is not known here"));
     };
     // The proof uses up the challenge, the code is used up only with the certificate.
     let proven = prove(center, connection, &request.csr, &request.proof)?;
@@ -118,13 +119,13 @@ pub(crate) async fn enroll_client(
     certify_client(center, client, proven).await
 }
 
-fn code(detail: &str) -> Failure {
-    Failure::forbidden(detail).kind("urn:verona:problem:enrolment-code")
+fn code(kind: &'static str, detail: &str) -> Failure {
+    Failure::forbidden(detail).kind(kind)
 }
 
 fn check_code(client: &ClientRow, proven: &Proven) -> Result<(), Failure> {
     if client.code_expires <= clock::now_s() {
-        return Err(code("this enrolment code has ended; ask for a new one"));
+        return Err(code(kind::CODE_EXPIRED, "this enrolment code has ended; ask for a new one"));
     }
     match client.state {
         ClientState::Invited => Ok(()),
@@ -135,8 +136,10 @@ fn check_code(client: &ClientRow, proven: &Proven) -> Result<(), Failure> {
         {
             Ok(())
         }
-        ClientState::Enabled | ClientState::Disabled => Err(code("this enrolment code was used")),
-        ClientState::Revoked => Err(code("this client was revoked")),
+        ClientState::Enabled | ClientState::Disabled => {
+            Err(code(kind::CODE_USED, "this enrolment code was used"))
+        }
+        ClientState::Revoked => Err(code(kind::CLIENT_REVOKED, "this client was revoked")),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::signer::service::{Lives, Service};
 use crate::signer::{socket, state::State};
 use anyhow::Context as _;
 use nix::unistd::Uid;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -57,5 +57,6 @@ pub(super) fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime>
 
 fn tracing_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
 }

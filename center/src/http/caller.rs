@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 use verona_contract::key::{KeyId, Serial};
+use verona_contract::problem::kind;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 use zeroize::Zeroizing;
@@ -77,9 +78,14 @@ pub(crate) async fn identify(center: &Center, connection: &Connection) -> Result
     let Some(shown) = shown.filter(|shown| holds(&der, &shown.issuer)) else {
         return Ok(Caller::Unknown { fingerprint });
     };
-    if shown.status != Status::Good {
-        return Err(Failure::forbidden("this certificate is disabled or revoked")
-            .kind("urn:verona:problem:certificate-revoked"));
+    match shown.status {
+        Status::Good => {}
+        Status::Hold => {
+            return Err(Failure::forbidden("this certificate is disabled").kind(kind::CLIENT_DISABLED));
+        }
+        Status::Superseded | Status::Withdrawn => {
+            return Err(Failure::forbidden("this certificate is revoked").kind(kind::CLIENT_REVOKED));
+        }
     }
     Ok(caller(&shown, fingerprint))
 }

@@ -89,7 +89,9 @@ async fn applicant(
     let fingerprint = match identify(center, connection).await? {
         Caller::Unknown { fingerprint } | Caller::Edge { fingerprint, .. } => fingerprint,
         _ => {
-            return Err(Failure::unauthorized("enrolment needs serial number and token, or a registered key"));
+            return Err(Failure::unauthorized(
+                "enrolment needs serial number and token, or a registered key",
+            ));
         }
     };
     let shown = fingerprint.clone();
@@ -165,13 +167,13 @@ fn certs_only(certificate: &[u8]) -> Result<Response, Failure> {
         .and_then(|message| message.to_der())
         .map_err(|_| crate::signer::SignerError::Protocol)?;
     let text = verona_contract::base64::encode(message);
-    // RFC 2045 lines: `openssl base64 -d` reads no endless ones.
+    // `openssl base64 -d` reads no endless line, `base64 -d` no carriage return; RFC 8951 allows any space.
     let mut lines = String::with_capacity(text.len() + text.len() / 32);
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(76));
         lines.push_str(line);
-        lines.push_str("\r\n");
+        lines.push('\n');
         rest = after;
     }
     let content_type = (header::CONTENT_TYPE, "application/pkcs7-mime; smime-type=certs-only");
