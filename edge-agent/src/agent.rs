@@ -28,7 +28,7 @@ use edge_agent_core::spool::chain::Stamp;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use verona_contract::config::{Version, VersionError};
 use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
@@ -73,8 +73,6 @@ pub struct Agent {
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) contact: Arc<Contact>,
     pub(crate) operational: Mutex<Option<Operational>>,
-    /// Told when the center has a reason to make a configuration.
-    pub(crate) config_expected: Arc<Notify>,
     tunnel_failure: TunnelFailure,
     /// What exists only once the box knows which edge it is.
     enrolled: OnceLock<Enrolled>,
@@ -113,7 +111,6 @@ impl Agent {
             clock,
             endpoint,
             operational: Mutex::new(operational),
-            config_expected: Arc::default(),
             tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
             enrolled: OnceLock::new(),
         }))
@@ -185,13 +182,7 @@ impl Agent {
         };
         tokio::spawn(apply.run());
         let (journal, acks) = (parts.spool.clone(), parts.acks.clone());
-        tokio::spawn(config_poll::follow(
-            parts.bundles.clone(),
-            self.caller(),
-            journal,
-            acks,
-            self.config_expected.clone(),
-        ));
+        tokio::spawn(config_poll::follow(parts.bundles.clone(), self.caller(), journal, acks));
         tokio::spawn(push::run(parts.spool.clone(), edge, self.caller()));
         Ok(())
     }

@@ -13,6 +13,10 @@ use verona_contract::log::{Severity, Stream};
 /// One failure may be a connection that an idle timer closed; the second in a row is news.
 const UNREACHABLE_AFTER: u32 = 2;
 
+/// Widest window after answers that were of no use: a center that serves an old list is asked again soon, since
+/// the next one may cut somebody, and not in a loop.
+const USELESS_CAP: Duration = Duration::from_secs(30);
+
 /// Whether the center answers.
 pub struct Contact {
     authority: String,
@@ -114,6 +118,7 @@ pub struct Caller {
     channel: Channel,
     contact: Arc<Contact>,
     backoff: Backoff,
+    useless: Backoff,
 }
 
 /// A call that failed, and how long to wait before the next one.
@@ -129,7 +134,8 @@ impl Caller {
     /// `cap` is the widest window of the back-off.
     #[must_use]
     pub const fn new(endpoint: Arc<Endpoint>, contact: Arc<Contact>, cap: Duration) -> Self {
-        Self { channel: Channel::new(endpoint), contact, backoff: Backoff::new(cap) }
+        let (backoff, useless) = (Backoff::new(cap), Backoff::new(USELESS_CAP));
+        Self { channel: Channel::new(endpoint), contact, backoff, useless }
     }
 
     /// One call.
@@ -161,6 +167,16 @@ impl Caller {
             Some(error) if error.is_answer() => self.contact.succeeded(),
             Some(error) => self.contact.failed(error),
         }
+    }
+
+    /// The last answer was of use.
+    pub const fn useful(&mut self) {
+        self.useless.succeeded();
+    }
+
+    /// The last answer was of no use: how long to wait before the next attempt.
+    pub fn useless(&mut self) -> Duration {
+        self.useless.delay(entropy(), None)
     }
 
     /// How long to wait before the next attempt.

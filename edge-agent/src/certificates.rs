@@ -154,7 +154,6 @@ impl Certificates {
             return Err(self.caller.delay(None));
         }
         tracing::info!(key = %agent.keys.tunnel_public, "tunnel key certified");
-        agent.config_expected.notify_one();
         self.note("tunnel-key.certified", "the tunnel key has a certificate");
         Ok(())
     }

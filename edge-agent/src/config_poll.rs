@@ -10,22 +10,14 @@ use edge_agent_core::bundle::Refusal;
 use hyper::{Method, StatusCode, header};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use verona_contract::api::{EDGE_CONFIG, MAX_WAIT_S};
 use verona_contract::config::MAX_ENVELOPE;
 
 /// For the wait and the transfer of the largest bundle over a slow line; a dead line is noticed by keepalive.
 const ANSWER_LIMIT: Duration = Duration::from_secs(MAX_WAIT_S + 300);
 
-/// Follows the configuration of this edge, for ever. After a failure, `expected` cuts the wait short: there is
-/// no configuration before the tunnel key is certified, and there is one right after.
-pub async fn follow(
-    bundles: Arc<Bundles>,
-    mut caller: Caller,
-    journal: Spool,
-    acks: Arc<Acks>,
-    expected: Arc<Notify>,
-) {
+/// Follows the configuration of this edge, for ever.
+pub async fn follow(bundles: Arc<Bundles>, mut caller: Caller, journal: Spool, acks: Arc<Acks>) {
     // What the center served last, taken or refused: it is not asked for again.
     let mut seen: Option<String> = None;
     loop {
@@ -34,8 +26,7 @@ pub async fn follow(
             Ok(answer) => answer,
             Err(failure) => {
                 tracing::debug!(error = chain(&failure.error), "configuration");
-                // Elapsed or notified: asked again either way.
-                let _ = tokio::time::timeout(failure.delay, expected.notified()).await;
+                tokio::time::sleep(failure.delay).await;
                 continue;
             }
         };
@@ -52,22 +43,26 @@ pub async fn follow(
                 tracing::info!(?seq, "configuration received");
                 seen = etag;
                 // The center repeats itself although it knows what is held: not without a pause.
-                if seq.is_some() { continue } else { caller.delay(None) }
+                if seq.is_some() {
+                    caller.useful();
+                    continue;
+                }
+                caller.useless()
             }
             Ok(Err(TakeError::Refused(refusal))) => {
                 if !repeated {
                     refused(&refusal, etag.as_deref(), &journal, &acks).await;
                 }
                 seen = etag;
-                caller.delay(None)
+                caller.useless()
             }
             Ok(Err(TakeError::Store(error))) => {
                 tracing::error!(error = chain(&error), "configuration is not on the disk");
-                caller.delay(None)
+                caller.useless()
             }
             Err(error) => {
                 tracing::error!(%error, "configuration");
-                caller.delay(None)
+                caller.useless()
             }
         };
         tokio::time::sleep(delay).await;
@@ -75,11 +70,9 @@ pub async fn follow(
 }
 
 fn request<'a>(known: Option<String>) -> Request<'a> {
-    let mut headers = Vec::new();
-    if let Some(etag) = known {
-        headers.push((header::IF_NONE_MATCH, etag));
-        headers.push((header::HeaderName::from_static("prefer"), format!("wait={MAX_WAIT_S}")));
-    }
+    // Also without anything to compare: the first configuration comes when the tunnel key is certified.
+    let mut headers = vec![(header::HeaderName::from_static("prefer"), format!("wait={MAX_WAIT_S}"))];
+    headers.extend(known.map(|etag| (header::IF_NONE_MATCH, etag)));
     Request {
         method: Method::GET,
         path: EDGE_CONFIG,

@@ -219,16 +219,19 @@ pub async fn follow(lists: Arc<Lists>, issuer: Issuer, mut caller: Caller, journ
         let (checked, checker) = (issuer.clone(), lists.clone());
         let taken = tokio::task::spawn_blocking(move || take(&checker, &checked, answer.body.to_vec()));
         let delay = match taken.await {
-            Ok(Ok(news)) if news => continue,
+            Ok(Ok(news)) if news => {
+                caller.useful();
+                continue;
+            }
             // The center repeats itself although it knows what is held: not without a pause.
-            Ok(Ok(_)) => caller.delay(None),
+            Ok(Ok(_)) => caller.useless(),
             Ok(Err(refusal)) => {
                 refused(&lists, &issuer.key_id, &refusal, &journal);
-                caller.delay(None)
+                caller.useless()
             }
             Err(error) => {
                 tracing::error!(%error, "revocation list");
-                caller.delay(None)
+                caller.useless()
             }
         };
         tokio::time::sleep(delay).await;
@@ -277,4 +280,35 @@ fn refused(lists: &Lists, issuer: &KeyId, refusal: &Refusal, journal: &Spool) {
     tracing::error!(%issuer, reason, alarm = refusal.is_alarm(), "revocation list refused");
     let draft = Draft::new(Stream::Audit, "crl.refused", reason).severity(severity);
     journal.note(draft.with("issuer", issuer).with("alarm", refusal.is_alarm()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_on_the_disk_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let key_id: KeyId = "0a".parse().unwrap();
+        let issuer = Issuer {
+            der: vec![],
+            issuer: vec![],
+            issuer_key_id: None,
+            serial: "01".parse().unwrap(),
+            subject: vec![],
+            key_id: key_id.clone(),
+            spki: vec![],
+            crl_sign: true,
+            not_before: 0,
+            not_after: i64::MAX,
+        };
+        for garbage in [&b""[..], b"garbage", &[0x30, 0x82, 0xff, 0xff, 0x00]] {
+            std::fs::write(directory.path().join("0a.der"), garbage).unwrap();
+            std::fs::write(directory.path().join("marks.json"), garbage).unwrap();
+            let lists = Lists::load(directory.path().to_owned()).unwrap();
+            lists.restore(&issuer).unwrap();
+            assert!(lists.held(&key_id).is_none(), "asked of the center from scratch");
+            assert_eq!(std::fs::read(directory.path().join("0a.der")).unwrap(), garbage);
+        }
+    }
 }
