@@ -233,7 +233,7 @@ struct Waiting {
     length: usize,
     /// Octets of each datagram but the last one.
     segment: usize,
-    /// A shorter one has come, or the run was taken apart.
+    /// Nothing joins it: a shorter one has come, the run was taken apart, it is no transport message.
     complete: bool,
 }
 
@@ -256,6 +256,9 @@ impl Waiting {
         fits
     }
 }
+
+/// The first octet of a transport data message (whitepaper §5.4.6).
+const TRANSPORT: u8 = 4;
 
 /// UDP_MAX_SEGMENTS of the kernels in use (linux/udp.h).
 const MAX_SEGMENTS: usize = 64;
@@ -305,9 +308,12 @@ impl SendQueue {
         let start = self.end;
         self.end += length;
         self.datagrams += 1;
-        let last = self.waiting.back_mut().filter(|_| self.segmentation);
+        // Only transport messages: a handshake message is worth a datagram of its own on every path.
+        let transport = self.segmentation && self.octets.get(start) == Some(&TRANSPORT);
+        let last = self.waiting.back_mut().filter(|_| transport);
         if !last.is_some_and(|last| last.extend(to, from, length)) {
-            self.waiting.push_back(Waiting { to, from, start, length, segment: length, complete: false });
+            let complete = !transport;
+            self.waiting.push_back(Waiting { to, from, start, length, segment: length, complete });
         }
     }
 
@@ -466,7 +472,7 @@ mod tests {
         // Runs end with a shorter datagram and after 64. All fits the plain socket's default buffer.
         let lengths: Vec<usize> = [&[1000; 5][..], &[10], &[1000], &[0], &[600; 40], &[48; 70]].concat();
         let octets = |number: usize, length: usize| -> Vec<u8> {
-            (0..length).map(|at| (number * 7 + at) as u8).collect()
+            (0..length).map(|at| if at == 0 { TRANSPORT } else { (number * 7 + at) as u8 }).collect()
         };
         for port in [joining.port(), plain.local_addr().unwrap().port()] {
             let mut queue = SendQueue::new();
@@ -503,8 +509,12 @@ mod tests {
     fn a_run_that_is_taken_apart_is_still_whole() {
         let mut queue = SendQueue::new();
         let to = (Ipv4Addr::LOCALHOST, 1).into();
-        for length in [100, 100, 40] {
+        let push = |queue: &mut SendQueue, first: u8, length: usize| {
+            queue.space(length)[0] = first;
             queue.push(to, None, length);
+        };
+        for length in [100, 100, 40] {
+            push(&mut queue, TRANSPORT, length);
         }
         assert_eq!(queue.waiting.len(), 1);
         queue.scatter_first();
@@ -512,9 +522,13 @@ mod tests {
             queue.waiting.iter().map(|one| (one.start, one.length, one.datagrams())).collect();
         assert_eq!(places, [(0, 100, 1), (100, 100, 1), (200, 40, 1)]);
         // What comes later does not join them again: it would be refused again.
-        queue.push(to, None, 40);
+        push(&mut queue, TRANSPORT, 40);
         assert_eq!(queue.waiting.len(), 4);
-        assert_eq!(queue.clear(), 4);
+        // An introduction and the initiation after it: no run.
+        push(&mut queue, 0x10, 640);
+        push(&mut queue, 1, 148);
+        assert_eq!(queue.waiting.len(), 6);
+        assert_eq!(queue.clear(), 6);
     }
 
     #[test]
