@@ -87,7 +87,13 @@ async fn applicant(
         return Ok((by_token(center, connection, basic).await?, None));
     }
     let fingerprint = match identify(center, connection).await? {
-        Caller::Unknown { fingerprint } | Caller::Edge { fingerprint, .. } => fingerprint,
+        Caller::Unknown { fingerprint } => fingerprint,
+        Caller::Edge { owner, id, fingerprint } => {
+            let scope = crate::db::Scope::of(owner);
+            let edge = center.db.read(move |db| edges::by_id(db, scope, id)).await?;
+            let edge = edge.ok_or_else(|| Failure::not_found(format!("no edge {id}")))?;
+            return Ok((edge, Some(fingerprint)));
+        }
         _ => {
             return Err(Failure::unauthorized(
                 "enrolment needs serial number and token, or a registered key",

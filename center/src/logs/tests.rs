@@ -31,7 +31,7 @@ fn chain(edge: u128, count: u64) -> Vec<Record> {
 
 struct Fixture {
     _directory: tempfile::TempDir,
-    path: std::path::PathBuf,
+    path: PathBuf,
     store: LogStore,
 }
 

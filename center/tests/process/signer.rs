@@ -1,0 +1,128 @@
+//! What a breached web tier can have signed, and what not: straight at the signer's socket.
+
+use crate::fixture::Center;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use verona_contract::base64::{decode, encode};
+
+fn refused(answer: &Value) -> &str {
+    answer["Err"].as_str().unwrap_or_else(|| panic!("not refused: {answer}"))
+}
+
+/// A name, what the web tier alters, and the rule that the signer names.
+type Refusal<'a> = (&'a str, &'a dyn Fn(&mut Value), &'a str);
+
+/// The newest configuration of an edge as a JSON value.
+fn config(center: &Center, tls: &crate::fixture::Tls) -> Value {
+    let fields = "Prefer: wait=20";
+    let answer = center.call(Some(tls), "GET", "/v1/edge/config", fields, |_| Vec::new());
+    let payload = decode(answer.json()["payload"].as_str().unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+#[test]
+fn configurations_must_fit_the_signers_memory() {
+    let center = Center::start();
+    let (a, b) = (center.owner("A", "10.8.0.0/24"), center.owner("B", "10.9.0.0/24"));
+    let (_, tls, _) = center.enrolled_edge(&a, "S-A");
+    let (_, tls_b, _) = center.enrolled_edge(&b, "S-B");
+    let (_, code) = center.client(&b, "bob", &[]);
+    let (_, foreign) = center.enrolled_client(&code);
+    let good = config(&center, &tls);
+    let anchor_b = config(&center, &tls_b)["tunnel"]["owners"][0]["anchors"][0].clone();
+    let sign = |change: &dyn Fn(&mut Value)| {
+        let mut config = good.clone();
+        config["seq"] = json!(100);
+        change(&mut config);
+        center.ask_signer(&json!({"bundle": {"payload": encode(config.to_string())}}))
+    };
+    let owner = |config: &mut Value| config["tunnel"]["owners"][0].take();
+    let refusals: [Refusal<'_>; 7] = [
+        ("lower seq", &|c| c["seq"] = json!(1), "seq: must be above 1"),
+        (
+            "foreign anchor",
+            &|c| c["tunnel"]["owners"][0]["anchors"][0] = anchor_b.clone(),
+            "anchors[0]: must be a CA",
+        ),
+        (
+            "foreign certificate",
+            &|c| c["tunnel"]["owners"][0]["clients"] = json!([foreign.tunnel_certificate]),
+            "clients[0]: does not verify under this owner's CAs",
+        ),
+        (
+            "no certificate",
+            &|c| c["tunnel"]["owners"][0]["clients"] = json!(["AAAA"]),
+            "clients[0]: not a certificate",
+        ),
+        (
+            "another owner",
+            &|c| {
+                let mut other = owner(c);
+                other["owner"] = json!(b);
+                c["tunnel"]["owners"] = json!([other]);
+            },
+            "owners[0].owner: must be the owner of this edge",
+        ),
+        (
+            "far future",
+            &|c| c["issued_at"] = json!("2090-01-01T00:00:00Z"),
+            "issued_at: must be at most 300 s ahead",
+        ),
+        ("unknown field", &|c| c["tunnel"]["x"] = json!(1), "unknown field"),
+    ];
+    for (name, change, rule) in refusals {
+        let answer = sign(change);
+        assert!(refused(&answer).contains(rule), "{name}: {answer}");
+    }
+    assert!(sign(&|_| ())["Ok"]["bundle"].is_object());
+    assert!(refused(&sign(&|_| ())).contains("seq: must be above 100"), "the same seq twice");
+}
+
+#[test]
+fn leaves_keep_to_their_issuer_and_lists_grow() {
+    let center = Center::start();
+    let (a, b) = (center.owner("A", "10.8.0.0/24"), center.owner("B", "10.9.0.0/24"));
+    let (edge, _) = center.edge(&a, "S-A");
+    let owners = center.ok(&["owner", "list"]);
+    let of =
+        |code: &str| owners.as_array().unwrap().iter().find(|owner| owner["code"] == json!(code)).unwrap();
+    let register = center.ask_signer(&json!({"register-edge": {"edge": edge, "owner": b}}));
+    assert!(refused(&register).contains("belongs to another owner"), "{register}");
+    let device = verona_contract::csr::DeviceKey::from_entropy(&crate::fixture::entropy()).unwrap();
+    let csr = encode(device.request("x", None).unwrap());
+    let leaf = json!({"device-leaf": {"issuer": of(&b)["edge_ca"], "subject": edge, "csr": csr}});
+    assert!(refused(&center.ask_signer(&leaf)).contains("not registered with this owner"));
+    let stray = json!({"tunnel-leaf": {"issuer": of(&a)["edge_ca"], "subject": edge, "csr": csr,
+        "addresses": ["10.9.0.1"]}});
+    assert!(refused(&center.ask_signer(&stray)).contains("not in the owner's network"));
+    let numbers: Vec<u64> = (0..3)
+        .map(|_| center.ask_signer(&json!({"crl": {"issuer": of(&a)["client_ca"], "entries": []}})))
+        .map(|answer| answer["Ok"]["crl"]["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    for bad in ["{}", "nonsense", "{\"crl\":{}}"] {
+        let answer = center.ask_signer(&serde_json::from_str(bad).unwrap_or(json!(bad)));
+        assert!(refused(&answer).starts_with("request: "), "{answer}");
+    }
+}
+
+#[test]
+fn secrets_are_their_users_alone() {
+    let center = Center::start();
+    center.owner("A", "10.8.0.0/24");
+    let mut directories = vec![center.path("c")];
+    while let Some(directory) = directories.pop() {
+        assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o077, 0, "{directory:?}");
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o077, 0, "{:?}", entry.path());
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    let again = center.cli(&["init", "--data", center.path("c").to_str().unwrap(), "--url", "https://x"]);
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("holds a center already"));
+}
