@@ -140,14 +140,10 @@ impl End {
 
     /// Starts our tunnel in the foreground and waits until it is ready.
     pub(crate) fn start_foreground(&self, run: &Run) -> Process {
-        let ready = |log: &str| log.matches("is ready").count();
-        // A second process of this name continues the log of the first.
-        let log = std::fs::read_to_string(run.dir().join(format!("{}.log", self.interface)));
-        let before = ready(&log.unwrap_or_default());
         let mut command = self.place.command(EDGE_TUNNEL);
         command.args(["--foreground", &self.interface]);
         let mut process = run.start_process(&self.interface, command).unwrap();
-        process.wait_for("the interface to be ready", PATIENCE, |log| ready(log) > before).unwrap();
+        process.wait_for_log("is ready", PATIENCE).unwrap();
         process
     }
 
