@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{Run, alone};
     use std::net::UdpSocket;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn loss_of_everything_loses_everything_and_can_be_lifted() {
@@ -101,5 +101,23 @@ mod tests {
         assert!(!arrives());
         left.impair("wire", Impairment::Loss { percent: 0 }).unwrap();
         assert!(arrives());
+    }
+
+    #[test]
+    fn a_delay_delays_or_says_that_the_kernel_cannot() {
+        let _turn = alone().unwrap();
+        let run = Run::start().unwrap();
+        let (left, right) = (run.namespace("left").unwrap(), run.namespace("right").unwrap());
+        left.connect("wire", &right, "wire").unwrap();
+        left.address("wire", &["192.0.2.1/24"]).unwrap();
+        right.address("wire", &["192.0.2.2/24"]).unwrap();
+        match left.impair("wire", Impairment::Delay { mean_ms: 200, jitter_ms: 0 }) {
+            Ok(()) => {
+                let start = Instant::now();
+                left.output("ping", &["-c", "1", "-W", "2", "192.0.2.2"]).unwrap();
+                assert!(start.elapsed() >= Duration::from_millis(190));
+            }
+            Err(error) => assert!(error.to_string().starts_with("this kernel has no netem"), "{error}"),
+        }
     }
 }

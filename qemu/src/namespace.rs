@@ -79,8 +79,9 @@ impl Namespace {
             self.name, other.name
         );
         checked(Command::new("ip").args(line.split_whitespace()))?;
-        self.ip(&format!("link set dev {ours} up"))?;
-        other.ip(&format!("link set dev {theirs} up"))
+        // Cards without offload: datagrams that a program sent in one call are separate on the wire.
+        self.ip(&format!("link set dev {ours} gso_max_segs 1 up"))?;
+        other.ip(&format!("link set dev {theirs} gso_max_segs 1 up"))
     }
 
     /// Makes a bridge and puts `ports` into it.

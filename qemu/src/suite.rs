@@ -130,8 +130,10 @@ fn execute(stage: &Stage) -> anyhow::Result<Outcome> {
     for line in BufReader::new(report.context("cargo's report is not piped")?).split(b'\n') {
         let line = line.context("cannot read cargo's report")?;
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
         closing.read(stage.runner, &line);
+        if stage.runner == Runner::Nextest || !is_empty(&line) {
+            println!("{line}");
+        }
     }
     let status = child.wait().context("cannot wait for cargo")?;
     Ok(Outcome { title: stage.title, passed: status.success(), closing: closing.lines })
@@ -153,16 +155,19 @@ impl Closing {
                     self.lines.push(line.to_owned());
                 }
             }
-            // Programs without tests, or with none that match, say nothing of interest.
             Runner::Cargo => {
-                let empty = line.contains(" 0 passed; 0 failed;");
                 let failed = line.starts_with("test ") && line.ends_with("... FAILED");
-                if failed || (line.starts_with("test result: ") && !empty) {
+                if failed || (line.starts_with("test result: ") && !is_empty(line)) {
                     self.lines.push(line.to_owned());
                 }
             }
         }
     }
+}
+
+/// What cargo says about a program without tests, or with none that match.
+fn is_empty(line: &str) -> bool {
+    line.is_empty() || line == "running 0 tests" || line.contains(" 0 passed; 0 failed;")
 }
 
 #[cfg(test)]

@@ -203,10 +203,18 @@ fn refuse_mallory(net: &Topology, edge: &Edge) -> Result<Done<StockClient>> {
     })?;
     let handshakes = mallory.show("latest-handshakes")?;
     ensure!(handshakes.trim().ends_with("\t0"), "mallory has a handshake: {handshakes}");
+    let key = mallory.show("public-key")?;
+    let reason = wait::for_value("the refusal in the edge's log", PATIENCE, || {
+        let log = edge.edgectl(&["logs"])?;
+        let records = log.as_array().map_or(&[][..], Vec::as_slice);
+        let ours = records.iter().find(|record| record["attributes"]["claimed_key"] == key.trim());
+        let told = ours.and_then(|record| record["body"].as_str()?.rsplit_once(": "));
+        Ok(told.map(|(_, reason)| reason.to_owned()))
+    })?;
     Ok(Done {
         what: "mallory refused".into(),
-        note: format!("no certificate for this key (edge counter unknown_key {refused})"),
-        figures: json!({ "unknown_key": refused }),
+        note: format!("{reason} (edge counter unknown_key {refused})"),
+        figures: json!({ "unknown_key": refused, "reason": reason }),
         value: mallory,
     })
 }
