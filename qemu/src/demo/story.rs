@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Scene {
     center: Center,
     edge: Edge,
-    alice: VeronaClient,
+    alice: Registered,
     bob: StockClient,
     net: Topology,
     _web: Process,
@@ -56,7 +56,7 @@ pub(crate) fn play(run: &Run, account: &mut Account) -> Result<Scene> {
     for process in [&mut edge.tunnel, &mut edge.agent] {
         process.must_run()?;
     }
-    Ok(Scene { center, edge, alice: alice.client, bob: bob_tunnel, net, _web: web, _mallory: mallory })
+    Ok(Scene { center, edge, alice, bob: bob_tunnel, net, _web: web, _mallory: mallory })
 }
 
 fn networks(run: &Run) -> Result<Done<Topology>> {
@@ -322,17 +322,21 @@ impl Scene {
     pub(crate) fn commands_to_try(&self) -> String {
         let bin = workspace::bin_dir().unwrap_or_default();
         let bin = bin.display();
-        let admin = format!("ip netns exec {} {bin}/verona-center", self.center.place().name());
+        let in_center = format!("ip netns exec {}", self.center.place().name());
+        let identity = self.center.identity();
+        let admin =
+            |what: &str| format!("{in_center} {bin}/verona-center {what} --identity {}", identity.display());
         let socket = self.edge.agent_socket();
+        let edgectl = |what: &str| format!("{bin}/edgectl --socket {} {what}", socket.display());
         let lines = [
-            format!("ip netns exec {} curl http://{LAN_SERVER}/", self.alice.place().name()),
-            format!("ip netns exec {} wg show", self.bob.place().name()),
+            format!("ip netns exec {} curl -sS http://{LAN_SERVER}/", self.alice.client.place().name()),
+            format!("ip netns exec {} wg show {}", self.bob.place().name(), self.bob.interface()),
             format!("ip netns exec {} ping -c 3 {}", self.net.lan.name(), address::EDGE_LAN),
-            format!("{bin}/edgectl --socket {} status", socket.display()),
-            format!("{bin}/edgectl --socket {} peers", socket.display()),
-            format!("export VERONA_IDENTITY={}", self.center.identity().display()),
-            format!("{admin} client list"),
-            format!("{admin} log list --limit 20"),
+            edgectl("status"),
+            edgectl("peers"),
+            admin("client list"),
+            admin(&format!("client disable {}", self.alice.id)),
+            admin("log list --limit 20"),
             format!("ls {}    # logs of every process", self.net.lan.run().dir().display()),
             "cargo lab clean    # end it".to_owned(),
         ];
