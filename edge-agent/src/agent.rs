@@ -10,7 +10,7 @@ use crate::center::{Caller, Contact, chain};
 use crate::certificates::{Certificates, CertificatesError};
 use crate::clock::{Clock, boot_id, since_boot_ns, wall_ns, wall_s};
 use crate::control;
-use crate::https::{Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
 use crate::local::{

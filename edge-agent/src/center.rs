@@ -2,7 +2,8 @@
 //! the center is there.
 
 use crate::clock::wall_ns;
-use crate::https::{Answer, Channel, Endpoint, HttpError, Request};
+use crate::endpoint::Endpoint;
+use crate::https::{Answer, Channel, HttpError, Request};
 use crate::spool::Spool;
 use edge_agent_core::backoff::Backoff;
 use edge_agent_core::journal::Draft;

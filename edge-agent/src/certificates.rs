@@ -3,8 +3,8 @@
 use crate::agent::Agent;
 use crate::center::{Caller, chain, entropy};
 use crate::clock::wall_s;
+use crate::endpoint::EndpointError;
 use crate::enrolment::{self, EnrolmentError};
-use crate::https::EndpointError;
 use crate::identity::{IdentityError, Operational, to_pem};
 use crate::store;
 use edge_agent_core::journal::Draft;

@@ -1,51 +1,25 @@
-//! HTTPS to the center: TLS 1.3 against the pinned CA only, HTTP/1.1, one connection for each activity.
+//! HTTP/1.1 to the center, one connection for each activity.
 //!
 //! Each task that talks to the center has its own [`Channel`], so a slow log upload never stands before a
-//! revocation list. Resumption is off: with it a server may skip the client certificate. What requests mean and
-//! when they are repeated is elsewhere.
+//! revocation list. What requests mean and when they are repeated is elsewhere.
 
-use crate::clock::Clock;
+use crate::endpoint::Endpoint;
 use edge_agent_core::backoff::parse_retry_after;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use rustls::client::Resumption;
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use std::fmt;
+use rustls::ClientConfig;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use verona_contract::csr::DeviceKey;
 use verona_contract::problem::Problem;
 use zeroize::Zeroizing;
 
 /// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A path that swallows packets is noticed after 10 + 3 × 5 seconds, also during a long-poll.
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(10), Duration::from_secs(5), 3);
-
-/// What is wrong with the center's name, CA or our own certificate: the configuration's fault.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EndpointError {
-    /// Not `https://host[:port]`.
-    #[error("center URL {0}: must be https://host[:port] without a path")]
-    Url(String),
-    /// The factory record's CA is unusable.
-    #[error("center CA: {0}")]
-    Ca(String),
-    /// Key and certificate do not serve for TLS.
-    #[error("TLS identity: {0}")]
-    Identity(String),
-}
 
 /// Why a request got no 2xx or 304.
 #[derive(Debug, thiserror::Error)]
@@ -113,109 +87,6 @@ impl HttpError {
     #[must_use]
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Status { status, .. } if !status.is_server_error())
-    }
-}
-
-/// The center, and who we are to it. Shared by all channels.
-pub struct Endpoint {
-    authority: String,
-    host: String,
-    port: u16,
-    server: ServerName<'static>,
-    roots: Arc<RootCertStore>,
-    clock: Arc<Clock>,
-    tls: RwLock<Arc<ClientConfig>>,
-}
-
-impl Endpoint {
-    /// `url` and `ca` are the factory record's. Without a client certificate at first.
-    ///
-    /// # Errors
-    ///
-    /// [`EndpointError`].
-    pub fn new(url: &str, ca_pem: &str, clock: Arc<Clock>) -> Result<Self, EndpointError> {
-        let (host, port) = split(url).ok_or_else(|| EndpointError::Url(url.to_owned()))?;
-        let server = ServerName::try_from(host.clone()).map_err(|_| EndpointError::Url(url.to_owned()))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| EndpointError::Ca(error.to_string()))?;
-            roots.add(certificate).map_err(|error| EndpointError::Ca(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(EndpointError::Ca("no certificate in PEM".into()));
-        }
-        let roots = Arc::new(roots);
-        let tls = RwLock::new(Arc::new(tls_config(&roots, &clock, None)?));
-        let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        Ok(Self { authority: format!("{shown}:{port}"), host, port, server, roots, clock, tls })
-    }
-
-    /// From now on new connections show this certificate.
-    ///
-    /// # Errors
-    ///
-    /// [`EndpointError::Identity`].
-    pub fn identify(&self, chain: &[Vec<u8>], key: &DeviceKey) -> Result<(), EndpointError> {
-        let config = Arc::new(tls_config(&self.roots, &self.clock, Some((chain, key)))?);
-        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
-    }
-
-    /// Host and port.
-    #[must_use]
-    pub fn authority(&self) -> &str {
-        &self.authority
-    }
-
-    fn tls(&self) -> Arc<ClientConfig> {
-        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-fn split(url: &str) -> Option<(String, u16)> {
-    let uri: hyper::Uri = url.parse().ok()?;
-    let plain = uri.scheme_str() == Some("https") && uri.path() == "/" && uri.query().is_none();
-    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let userinfo = uri.authority()?.as_str().contains('@');
-    (plain && !userinfo).then(|| (host, uri.port_u16().unwrap_or(443)))
-}
-
-fn tls_config(
-    roots: &Arc<RootCertStore>,
-    clock: &Arc<Clock>,
-    identity: Option<(&[Vec<u8>], &DeviceKey)>,
-) -> Result<ClientConfig, EndpointError> {
-    let fail = |error: &dyn fmt::Display| EndpointError::Identity(error.to_string());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_details(provider, Arc::new(TlsTime(clock.clone())))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| fail(&error))?
-        .with_root_certificates(roots.clone());
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some((chain, key)) => {
-            let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-            let key = key.to_der().map_err(|error| fail(&error))?;
-            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec()));
-            builder.with_client_auth_cert(chain, key).map_err(|error| fail(&error))?
-        }
-    };
-    config.resumption = Resumption::disabled();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-struct TlsTime(Arc<Clock>);
-
-impl fmt::Debug for TlsTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TlsTime")
-    }
-}
-
-impl TimeProvider for TlsTime {
-    fn current_time(&self) -> Option<UnixTime> {
-        Some(self.0.tls_time())
     }
 }
 
@@ -318,7 +189,7 @@ impl Channel {
         let mut builder = hyper::Request::builder()
             .method(request.method)
             .uri(request.path)
-            .header(header::HOST, &self.endpoint.authority)
+            .header(header::HOST, self.endpoint.authority())
             .header(header::USER_AGENT, concat!("edge-agent/", env!("CARGO_PKG_VERSION")));
         for (name, value) in request.headers {
             builder = builder.header(name, value);
@@ -330,7 +201,7 @@ impl Channel {
         let body = Limited::new(body, request.max_answer).collect().await.map_err(fail)?.to_bytes();
         let field = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
         if let Some(unix_s) = field(header::DATE).and_then(parse_date) {
-            self.endpoint.clock.heard_center(unix_s);
+            self.endpoint.heard(unix_s);
         }
         if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED {
             let etag = field(header::ETAG).map(str::to_owned);
@@ -355,14 +226,8 @@ impl Channel {
 
     async fn connect(&self, tls: Arc<ClientConfig>) -> Result<Live, HttpError> {
         let endpoint = &self.endpoint;
-        let fail = |source| HttpError::Connect { authority: endpoint.authority.clone(), source };
-        let connecting = async {
-            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-            tcp.set_nodelay(true)?;
-            keep_alive(&tcp)?;
-            tokio_rustls::TlsConnector::from(tls.clone()).connect(endpoint.server.clone(), tcp).await
-        };
-        let stream = timeout(CONNECT_TIMEOUT, connecting).await;
+        let fail = |source| HttpError::Connect { authority: endpoint.authority().to_owned(), source };
+        let stream = timeout(CONNECT_TIMEOUT, endpoint.connect(tls.clone())).await;
         let stream = stream.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(fail)?;
         let exporter = stream
             .get_ref()
@@ -377,20 +242,6 @@ impl Channel {
     }
 }
 
-fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
-    use nix::sys::socket::{setsockopt, sockopt};
-    let (idle, interval, count) = KEEPALIVE;
-    setsockopt(tcp, sockopt::KeepAlive, &true)?;
-    // Small constants.
-    setsockopt(tcp, sockopt::TcpKeepIdle, &(idle.as_secs() as u32))?;
-    setsockopt(tcp, sockopt::TcpKeepInterval, &(interval.as_secs() as u32))?;
-    setsockopt(tcp, sockopt::TcpKeepCount, &count)?;
-    // Keepalives stop while data is unacknowledged; this bounds that case.
-    let unacknowledged = idle + interval * count;
-    setsockopt(tcp, sockopt::TcpUserTimeout, &(unacknowledged.as_millis() as u32))?;
-    Ok(())
-}
-
 /// `Date` in its one form that is still sent (RFC 9110 §5.6.7), Unix seconds.
 fn parse_date(value: &str) -> Option<i64> {
     jiff::fmt::rfc2822::parse(value).ok().map(|date| date.timestamp().as_second())
@@ -399,23 +250,6 @@ fn parse_date(value: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls() {
-        for (url, parts) in [
-            ("https://center.example", Some(("center.example", 443))),
-            ("https://192.0.2.1:8443", Some(("192.0.2.1", 8443))),
-            ("https://[2001:db8::1]:8443/", Some(("2001:db8::1", 8443))),
-            ("http://center.example", None),
-            ("https://center.example/path", None),
-            ("https://center.example?x", None),
-            ("https://user@center.example", None),
-            ("center.example", None),
-            ("", None),
-        ] {
-            assert_eq!(split(url), parts.map(|(host, port)| (host.to_owned(), port)), "{url}");
-        }
-    }
 
     #[test]
     fn dates() {

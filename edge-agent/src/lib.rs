@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config_poll;
 pub mod control;
 pub mod edgectl;
+pub mod endpoint;
 pub mod enrolment;
 pub mod https;
 pub mod identity;
