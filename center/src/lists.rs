@@ -95,11 +95,10 @@ impl Lists {
     async fn make(&self, issuer: &KeyId) -> Result<(), ListError> {
         let (id, now_s) = (issuer.clone(), clock::now_s());
         let (made, entries) = self.db.read(move |db| issuers::entries(db, &id, now_s)).await?;
-        let count = entries.len();
         let list = self.signer.crl(issuer.clone(), entries).await?;
-        let served = Served { number: list.number, der: list.der.0.clone().into() };
+        let (served, count) = (Served { number: list.number, der: list.der.0.clone().into() }, list.entries);
         let id = issuer.clone();
-        self.db.write(move |transaction| issuers::store_list(transaction, &id, made, count, &list)).await?;
+        self.db.write(move |transaction| issuers::store_list(transaction, &id, made, &list)).await?;
         // Stored first: what an edge has seen is never unsaid by a crash.
         tracing::info!(%issuer, number = served.number, entries = count, "revocation list made");
         self.news.publish(issuer.clone(), Some(Arc::new(served)));

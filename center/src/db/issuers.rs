@@ -160,7 +160,6 @@ pub(crate) fn store_list(
     transaction: &Transaction<'_>,
     key_id: &KeyId,
     made: i64,
-    entries: usize,
     list: &IssuedCrl,
 ) -> Result<(), DbError> {
     let sql =
@@ -176,7 +175,7 @@ pub(crate) fn store_list(
             list.der.0,
             list.this_update,
             list.next_update,
-            entries as i64
+            list.entries.cast_signed()
         ],
     )?;
     let sql = "UPDATE client SET change_number = ?3 WHERE change_number IS NULL AND change_wanted <= ?2

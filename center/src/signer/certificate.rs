@@ -18,6 +18,7 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::ext::{AsExtension, Extension};
 use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::{DynSignatureAlgorithmIdentifier as _, SubjectPublicKeyInfoOwned};
 use x509_cert::time::Validity;
 
@@ -42,7 +43,11 @@ pub(crate) fn ca(key: &CaKey, label: &str, now_s: i64) -> Result<Vec<u8>, BuildE
         extension(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign), &name)?,
         extension(&SubjectKeyIdentifier(octet_string(id.as_bytes())?), &name)?,
     ];
-    sign(key, Body { issuer: name.clone(), subject: name, validity, spki: key.spki()?, extensions })
+    sign(
+        key,
+        random_serial()?,
+        Body { issuer: name.clone(), subject: name, validity, spki: key.spki()?, extensions },
+    )
 }
 
 /// A leaf to be.
@@ -70,6 +75,16 @@ pub(crate) enum Usage {
     TlsServer,
 }
 
+/// A leaf as it was signed.
+pub(crate) struct SignedLeaf {
+    /// DER.
+    pub(crate) der: Vec<u8>,
+    /// Its serial number.
+    pub(crate) serial: SerialNumber,
+    /// Its end, Unix seconds.
+    pub(crate) not_after: i64,
+}
+
 /// Issues a leaf. It never outlives its issuer.
 ///
 /// # Errors
@@ -80,7 +95,7 @@ pub(crate) fn leaf(
     issuer: &Issuer,
     request: LeafRequest<'_>,
     now_s: i64,
-) -> Result<Vec<u8>, BuildError> {
+) -> Result<SignedLeaf, BuildError> {
     let (usage, purpose) = match request.usage {
         Usage::Tunnel => (KeyUsages::KeyAgreement, ID_KP_CLIENT_AUTH),
         Usage::TlsClient => (KeyUsages::DigitalSignature, ID_KP_CLIENT_AUTH),
@@ -96,7 +111,9 @@ pub(crate) fn leaf(
         extension(&SubjectAltName(request.names), &subject)?,
         extension(&authority_key_id(issuer)?, &subject)?,
     ];
-    sign(key, Body { issuer: issuer_name, subject, validity, spki: request.key, extensions })
+    let serial = random_serial()?;
+    let body = Body { issuer: issuer_name, subject, validity, spki: request.key, extensions };
+    Ok(SignedLeaf { der: sign(key, serial.clone(), body)?, serial, not_after })
 }
 
 /// authorityKeyIdentifier of what `issuer` signs.
@@ -185,11 +202,11 @@ struct Body {
     extensions: Vec<Extension>,
 }
 
-fn sign(key: &CaKey, body: Body) -> Result<Vec<u8>, BuildError> {
+fn sign(key: &CaKey, serial: SerialNumber, body: Body) -> Result<Vec<u8>, BuildError> {
     let algorithm = key.signer().signature_algorithm_identifier().map_err(|_| BuildError::Key)?;
     let tbs = TbsCertificate {
         version: Version::V3,
-        serial_number: random_serial()?,
+        serial_number: serial,
         signature: algorithm.clone(),
         issuer: body.issuer,
         validity: body.validity,

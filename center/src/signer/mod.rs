@@ -8,6 +8,7 @@ pub(crate) mod bundle;
 pub(crate) mod ca_key;
 pub(crate) mod caller;
 pub(crate) mod certificate;
+pub(crate) mod leaves;
 pub(crate) mod protocol;
 pub(crate) mod revocation_list;
 pub(crate) mod service;

@@ -62,7 +62,8 @@ pub(crate) enum Request {
     Crl {
         /// A client CA or an edge CA.
         issuer: KeyId,
-        /// All that is on hold or revoked.
+        /// All that is on hold or revoked. Each was issued by this CA; what was revoked for good before is
+        /// listed in any case.
         entries: Vec<CrlEntry>,
     },
     /// Signs an [`verona_contract::config::EdgeConfig`].
@@ -131,6 +132,8 @@ pub(crate) struct OwnerCas {
 pub(crate) struct IssuedCrl {
     /// cRLNumber.
     pub(crate) number: u64,
+    /// Listed certificates: those asked for, and those that are revoked for good.
+    pub(crate) entries: u64,
     /// Unix seconds.
     pub(crate) this_update: i64,
     /// Unix seconds.

@@ -1,8 +1,10 @@
-//! Answers the signer's requests, one at a time.
+//! Answers the signer's requests. Several at once: what takes long is checked without holding the database,
+//! so a list never waits for a configuration.
 
 use super::bundle;
 use super::ca_key::BuildError;
 use super::certificate::{self, LeafRequest, Usage};
+use super::leaves::{NextList, NextListError};
 use super::protocol::{Answer, CrlEntry, IssuedCrl, OwnerCas, Reply, Request};
 use super::revocation_list::{self, Dating};
 use super::state::{IssuerKind, IssuerState, State, StateError};
@@ -49,6 +51,15 @@ pub(crate) enum ServiceError {
     /// The signer's own trouble.
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+impl From<NextListError> for ServiceError {
+    fn from(error: NextListError) -> Self {
+        match error {
+            NextListError::Unknown(_) => Self::Refused(error.to_string()),
+            NextListError::State(error) => Self::State(error),
+        }
+    }
 }
 
 impl From<BuildError> for ServiceError {
@@ -230,24 +241,36 @@ impl Service {
         subject: &str,
     ) -> Result<Reply, ServiceError> {
         let key = self.state.ca_key(&issuer.issuer.key_id)?;
-        let der = certificate::leaf(&key, &issuer.issuer, request, now_s())?;
-        self.state.record(what, subject, &der)?;
-        Ok(Reply::Certificate(Octets(der)))
+        let leaf = certificate::leaf(&key, &issuer.issuer, request, now_s())?;
+        // Remembered before it leaves the process: a list may have to name it.
+        let id = &issuer.issuer.key_id;
+        if has_lists(issuer.kind)
+            && !self.state.add_leaf(id, leaf.serial.as_bytes(), subject, leaf.not_after)?
+        {
+            return Err(refused(format!("{subject} was revoked for good")));
+        }
+        self.state.record(what, subject, &leaf.der)?;
+        Ok(Reply::Certificate(Octets(leaf.der)))
     }
 
     fn crl(&self, issuer: &KeyId, entries: &[CrlEntry]) -> Result<IssuedCrl, ServiceError> {
         let issuer = self.issuer(issuer)?;
-        if !matches!(issuer.kind, IssuerKind::Client | IssuerKind::Edge) {
+        if !has_lists(issuer.kind) {
             return Err(refused("lists are made for client CAs and edge CAs"));
         }
         let id = &issuer.issuer.key_id;
         let key = self.state.ca_key(id)?;
-        let number = self.state.take_crl_number(id)?;
         let this_update = now_s();
+        let NextList { number, entries: listed } = self.state.next_list(id, entries, this_update)?;
+        if listed.len() > entries.len() {
+            let added = listed.len() - entries.len();
+            tracing::warn!(issuer = %id, number, added, "certificates revoked for good were left out; listed");
+        }
         let dating = Dating { number, this_update, next_update: this_update + self.lives.crl_s };
-        let der = revocation_list::build(&key, &issuer.issuer, dating, entries)?;
+        let der = revocation_list::build(&key, &issuer.issuer, dating, &listed)?;
         self.state.record("crl", &format!("{id} {number}"), &der)?;
-        Ok(IssuedCrl { number, this_update, next_update: dating.next_update, der: Octets(der) })
+        let entries = listed.len() as u64;
+        Ok(IssuedCrl { number, entries, this_update, next_update: dating.next_update, der: Octets(der) })
     }
 
     fn bundle(&self, payload: Octets) -> Result<Reply, ServiceError> {
@@ -284,4 +307,9 @@ impl Service {
             IssuerKind::Center | IssuerKind::Operator => Err(refused("this CA issues nothing on request")),
         }
     }
+}
+
+/// Whether a CA of this kind has revocation lists. Admins and operators are known to the web tier alone.
+const fn has_lists(kind: IssuerKind) -> bool {
+    matches!(kind, IssuerKind::Client | IssuerKind::Edge)
 }

@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a line may take to come or go, once begun. Connections may be idle for as long as they like.
@@ -40,7 +40,7 @@ pub(crate) fn bind(path: &Path, others: bool) -> Result<UnixListener, FileError>
 
 /// Serves for ever, a thread for each connection.
 pub(crate) fn serve(listener: &UnixListener, service: Service, allowed: &[Uid]) {
-    let service = Arc::new(Mutex::new(service));
+    let service = Arc::new(service);
     for connection in listener.incoming() {
         match connection {
             Ok(stream) if may_speak(&stream, allowed) => {
@@ -64,7 +64,7 @@ fn may_speak(stream: &UnixStream, allowed: &[Uid]) -> bool {
     })
 }
 
-fn converse(stream: &UnixStream, service: &Mutex<Service>) {
+fn converse(stream: &UnixStream, service: &Service) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {
@@ -85,10 +85,9 @@ fn converse(stream: &UnixStream, service: &Mutex<Service>) {
     }
 }
 
-fn answer(line: &[u8], service: &Mutex<Service>) -> Answer {
+fn answer(line: &[u8], service: &Service) -> Answer {
     let request: Request = serde_json::from_slice(line).map_err(|error| format!("request: {error}"))?;
-    // A panic in a request leaves nothing half-done in memory: all state is in the database.
-    service.lock().unwrap_or_else(PoisonError::into_inner).answer(request)
+    service.answer(request)
 }
 
 fn reply(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {

@@ -1,5 +1,5 @@
 //! What the signer remembers by itself: issuers, owners, edges, the last number of each list, the last seq of
-//! each edge, and a journal of every signature.
+//! each edge, and a journal of every signature. Its memory of leaves is in [`super::leaves`].
 //!
 //! Keys are files beside the database, one each, mode 0600. A number is on disk before anything that carries
 //! it is signed: after a crash there may be a gap, never a repetition.
@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 use verona_contract::cert::{CertError, Issuer};
 use verona_contract::config::OwnerCode;
@@ -97,9 +98,9 @@ pub(crate) struct EdgeState {
     pub(crate) seq: u64,
 }
 
-/// The signer's directory.
+/// The signer's directory. Shared by the threads of the socket; each call holds the database for itself only.
 pub(crate) struct State {
-    connection: Connection,
+    connection: Mutex<Connection>,
     directory: PathBuf,
     config_key: Ed25519KeyPair,
 }
@@ -117,7 +118,7 @@ impl State {
             .map_err(|_| BuildError::from(crate::entropy::EntropyError))?;
         private_file::create(&config_key_path(directory), document.as_ref())?;
         let state = Self::open(directory)?;
-        state.connection.execute("INSERT INTO center(host) VALUES (?1)", [host])?;
+        state.db().execute("INSERT INTO center(host) VALUES (?1)", [host])?;
         state.create_issuer(IssuerKind::Center, None, now_s)?;
         state.create_issuer(IssuerKind::Operator, None, now_s)?;
         Ok(state)
@@ -133,7 +134,7 @@ impl State {
         let config_key = Ed25519KeyPair::from_pkcs8(&private_file::read(&path)?)
             .map_err(|_| StateError::ConfigKey(path))?;
         let connection = sqlite::open(&directory.join("signer.db"), &MIGRATIONS)?;
-        Ok(Self { connection, directory: directory.to_owned(), config_key })
+        Ok(Self { connection: Mutex::new(connection), directory: directory.to_owned(), config_key })
     }
 
     /// The key of the configurations.
@@ -154,7 +155,7 @@ impl State {
     ///
     /// [`StateError::Sql`].
     pub(crate) fn host(&self) -> Result<String, StateError> {
-        Ok(self.connection.query_row("SELECT host FROM center", [], |row| row.get(0))?)
+        Ok(self.db().query_row("SELECT host FROM center", [], |row| row.get(0))?)
     }
 
     /// Makes a CA: the key file first, so that no row is without its key.
@@ -173,7 +174,7 @@ impl State {
         private_file::create(&self.key_path(&id), key.to_pem()?.as_bytes())?;
         let der = certificate::ca(&key, &format!("Verona {} CA", kind.as_str()), now_s)?;
         let issuer = Issuer::parse(&der).map_err(|error| StateError::Stored(id.clone(), error))?;
-        self.connection.execute(
+        self.db().execute(
             "INSERT INTO issuer(key_id, kind, owner, certificate) VALUES (?1, ?2, ?3, ?4)",
             params![id.to_string(), kind.as_str(), owner.map(OwnerCode::as_str), der],
         )?;
@@ -188,7 +189,7 @@ impl State {
     /// [`StateError`].
     pub(crate) fn issuer(&self, id: &KeyId) -> Result<Option<IssuerState>, StateError> {
         let sql = "SELECT kind, owner, certificate FROM issuer WHERE key_id = ?1";
-        let row = self.connection.query_row(sql, [id.to_string()], issuer_row).optional()?;
+        let row = self.db().query_row(sql, [id.to_string()], issuer_row).optional()?;
         row.map(parse_issuer).transpose()
     }
 
@@ -199,7 +200,8 @@ impl State {
     /// [`StateError`].
     pub(crate) fn issuers_of(&self, owner: Option<&OwnerCode>) -> Result<Vec<IssuerState>, StateError> {
         let sql = "SELECT kind, owner, certificate FROM issuer WHERE owner IS ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let connection = self.db();
+        let mut statement = connection.prepare_cached(sql)?;
         let rows = statement.query_map([owner.map(OwnerCode::as_str)], issuer_row)?;
         rows.map(|row| parse_issuer(row?)).collect()
     }
@@ -220,7 +222,7 @@ impl State {
     /// [`StateError::Sql`].
     pub(crate) fn add_owner(&self, owner: &OwnerCode, network: IpNet) -> Result<(), StateError> {
         let sql = "INSERT INTO owner(code, network) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        self.connection.execute(sql, params![owner.as_str(), network.to_string()])?;
+        self.db().execute(sql, params![owner.as_str(), network.to_string()])?;
         Ok(())
     }
 
@@ -231,8 +233,7 @@ impl State {
     /// [`StateError::Sql`].
     pub(crate) fn network(&self, owner: &OwnerCode) -> Result<Option<IpNet>, StateError> {
         let sql = "SELECT network FROM owner WHERE code = ?1";
-        let text: Option<String> =
-            self.connection.query_row(sql, [owner.as_str()], |row| row.get(0)).optional()?;
+        let text: Option<String> = self.db().query_row(sql, [owner.as_str()], |row| row.get(0)).optional()?;
         Ok(text.and_then(|text| text.parse().ok()))
     }
 
@@ -243,7 +244,7 @@ impl State {
     /// [`StateError::Sql`].
     pub(crate) fn add_edge(&self, edge: Uuid, owner: &OwnerCode) -> Result<(), StateError> {
         let sql = "INSERT INTO edge(id, owner) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        self.connection.execute(sql, params![edge.to_string(), owner.as_str()])?;
+        self.db().execute(sql, params![edge.to_string(), owner.as_str()])?;
         Ok(())
     }
 
@@ -254,10 +255,8 @@ impl State {
     /// [`StateError::Sql`].
     pub(crate) fn edge(&self, edge: Uuid) -> Result<Option<EdgeState>, StateError> {
         let sql = "SELECT owner, seq FROM edge WHERE id = ?1";
-        let row: Option<(String, i64)> = self
-            .connection
-            .query_row(sql, [edge.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
+        let row: Option<(String, i64)> =
+            self.db().query_row(sql, [edge.to_string()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         Ok(row.and_then(|(owner, seq)| {
             Some(EdgeState { owner: owner.parse().ok()?, seq: u64::try_from(seq).ok()? })
         }))
@@ -271,18 +270,7 @@ impl State {
     pub(crate) fn take_seq(&self, edge: Uuid, seq: u64) -> Result<bool, StateError> {
         let Ok(seq) = i64::try_from(seq) else { return Ok(false) };
         let sql = "UPDATE edge SET seq = ?2 WHERE id = ?1 AND seq < ?2";
-        Ok(self.connection.execute(sql, params![edge.to_string(), seq])? == 1)
-    }
-
-    /// Takes the next list number of an issuer.
-    ///
-    /// # Errors
-    ///
-    /// [`StateError::Sql`].
-    pub(crate) fn take_crl_number(&self, issuer: &KeyId) -> Result<u64, StateError> {
-        let sql = "UPDATE issuer SET crl_number = crl_number + 1 WHERE key_id = ?1 RETURNING crl_number";
-        let number: i64 = self.connection.query_row(sql, [issuer.to_string()], |row| row.get(0))?;
-        Ok(number.cast_unsigned())
+        Ok(self.db().execute(sql, params![edge.to_string(), seq])? == 1)
     }
 
     /// Appends to the journal: what was signed, for whom, and its SHA-256.
@@ -293,8 +281,13 @@ impl State {
     pub(crate) fn record(&self, what: &str, subject: &str, signed: &[u8]) -> Result<(), StateError> {
         let sql = "INSERT INTO journal(at_s, what, subject, sha256) VALUES (?1, ?2, ?3, ?4)";
         let hash = digest(&SHA256, signed);
-        self.connection.execute(sql, params![crate::clock::now_s(), what, subject, hash.as_ref()])?;
+        self.db().execute(sql, params![crate::clock::now_s(), what, subject, hash.as_ref()])?;
         Ok(())
+    }
+
+    pub(super) fn db(&self) -> MutexGuard<'_, Connection> {
+        // A panic rolled its transaction back; the connection is as before.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key_path(&self, id: &KeyId) -> PathBuf {

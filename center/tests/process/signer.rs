@@ -1,9 +1,14 @@
 //! What a breached web tier can have signed, and what not: straight at the signer's socket.
 
-use crate::fixture::Center;
+use crate::fixture::{Center, entropy};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 use verona_contract::base64::{decode, encode};
+use verona_contract::cert::{Issuer, Leaf};
+use verona_contract::crl::VerifiedCrl;
+use verona_contract::csr::DeviceKey;
+use verona_contract::key::Secret;
 
 fn refused(answer: &Value) -> &str {
     answer["Err"].as_str().unwrap_or_else(|| panic!("not refused: {answer}"))
@@ -107,10 +112,85 @@ fn leaves_keep_to_their_issuer_and_lists_grow() {
 }
 
 #[test]
+fn who_was_revoked_for_good_stays_so() {
+    let center = Center::start();
+    let owner = center.owner("A", "10.8.0.0/24");
+    let (alice, code) = center.client(&owner, "alice", &[]);
+    let (_, enrolled) = center.enrolled_client(&code);
+    let (_, code) = center.client(&owner, "bob", &[]);
+    let (_, bob) = center.enrolled_client(&code);
+    let issuer = Issuer::parse(&enrolled.issuer.0).unwrap();
+    let serial = |der: &[u8]| Leaf::parse(der).unwrap().serial;
+    let (of_alice, of_bob) = (serial(&enrolled.tunnel_certificate.0), serial(&bob.tunnel_certificate.0));
+    let ask =
+        |entries: Value| center.ask_signer(&json!({"crl": {"issuer": issuer.key_id, "entries": entries}}));
+    let listed = |answer: &Value| {
+        let der = decode(answer["Ok"]["crl"]["der"].as_str().unwrap()).unwrap();
+        VerifiedCrl::verify(&der, [&issuer]).unwrap().revoked().to_vec()
+    };
+    center.ok(&["client", "revoke", &alice]);
+    let silent = ask(json!([]));
+    assert_eq!(listed(&silent).len(), 2, "tunnel and device leaf of alice: {silent}");
+    assert!(listed(&silent).contains(&of_alice));
+    assert_eq!(silent["Ok"]["crl"]["entries"], 2);
+    let hold = json!([{"serial": of_alice, "reason": "hold", "since": 0},
+        {"serial": of_bob, "reason": "hold", "since": 0}]);
+    assert_eq!(listed(&ask(hold)).len(), 3, "a hold of bob beside the two");
+    assert_eq!(listed(&ask(json!([]))).len(), 2, "bob's hold is gone, alice stays");
+
+    let foreign = "7f00000000000000000000000000beef";
+    let answer = ask(json!([{"serial": foreign, "reason": "hold", "since": 0}]));
+    let rule = format!("entries: this CA issued no certificate with serial number {foreign}");
+    assert_eq!(refused(&answer), rule);
+
+    let device = DeviceKey::from_entropy(&entropy()).unwrap();
+    let csr = device.request("x", Some(&Secret::new(entropy()).x25519_public().unwrap())).unwrap();
+    let device_leaf = json!({"issuer": issuer.key_id, "subject": alice, "csr": encode(&csr)});
+    let mut tunnel_leaf = device_leaf.clone();
+    tunnel_leaf["addresses"] = json!(["10.8.0.16"]);
+    for request in [json!({"device-leaf": device_leaf}), json!({"tunnel-leaf": tunnel_leaf})] {
+        let answer = center.ask_signer(&request);
+        assert_eq!(refused(&answer), format!("urn:verona:client:{alice} was revoked for good"));
+    }
+}
+
+#[test]
+fn a_list_is_signed_while_a_large_configuration_is_checked() {
+    let center = Center::start();
+    let owner = center.owner("A", "10.8.0.0/24");
+    let (_, tls, _) = center.enrolled_edge(&owner, "S-1");
+    let (_, code) = center.client(&owner, "bob", &[]);
+    let (_, bob) = center.enrolled_client(&code);
+    let issuer = Issuer::parse(&bob.issuer.0).unwrap().key_id;
+    let mut large = config(&center, &tls);
+    large["seq"] = json!(100);
+    large["tunnel"]["owners"][0]["clients"] = json!(vec![bob.tunnel_certificate; 30_000]);
+    let large = json!({"bundle": {"payload": encode(large.to_string())}});
+    std::thread::scope(|scope| {
+        let bundle = scope.spawn(|| center.ask_signer(&large));
+        let (mut lists, mut slowest) = (0, Duration::ZERO);
+        while !bundle.is_finished() {
+            let asked = Instant::now();
+            let answer = center.ask_signer(&json!({"crl": {"issuer": issuer, "entries": []}}));
+            assert!(answer["Ok"]["crl"].is_object(), "{answer}");
+            lists += 1;
+            slowest = slowest.max(asked.elapsed());
+        }
+        let answer = bundle.join().unwrap();
+        assert!(answer["Ok"]["bundle"].is_object(), "{answer}");
+        println!("{lists} lists meanwhile, the slowest took {slowest:?}");
+        assert!(lists >= 10 && slowest < Duration::from_millis(700), "{lists} lists, slowest {slowest:?}");
+    });
+}
+
+#[test]
 fn secrets_are_their_users_alone() {
     let center = Center::start();
     center.owner("A", "10.8.0.0/24");
     let mut directories = vec![center.path("c")];
+    for log in ["web/center.db-wal", "web/center.db-shm", "web/logs.db-wal", "signer/signer.db-wal"] {
+        assert!(center.path("c").join(log).exists(), "SQLite's own file {log} is looked at below");
+    }
     while let Some(directory) = directories.pop() {
         assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o077, 0, "{directory:?}");
         for entry in std::fs::read_dir(directory).unwrap() {
