@@ -9,18 +9,20 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// WireGuard's transport data message.
 const TRANSPORT: u8 = 4;
+/// From linux/sockios.h, for machines of 64 bits; the libc crate does not have it.
+const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
 /// Most messages kept; later ones are not.
 const KEPT: usize = 100_000;
 
 /// One UDP datagram of the handshake kind.
 #[derive(Clone, Debug)]
 pub struct Datagram {
-    /// When it passed.
-    pub at: Instant,
+    /// When it passed, by the kernel's stamp: the reader may be scheduled later.
+    pub at: SystemTime,
     /// Its source.
     pub from: SocketAddr,
     /// Its destination.
@@ -60,7 +62,7 @@ impl Wiretap {
             let mut buffer = vec![0; 65_536];
             while !stop.load(Ordering::Relaxed) {
                 let Some(length) = receive(&socket, &mut buffer) else { continue };
-                let Some(datagram) = udp(&buffer[..length]) else { continue };
+                let Some(datagram) = udp(&buffer[..length], stamp(&socket)) else { continue };
                 let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
                 if datagram.kind() != TRANSPORT && list.len() < KEPT {
                     list.push(datagram);
@@ -99,7 +101,21 @@ fn open() -> Result<OwnedFd> {
     let patience = nix::sys::time::TimeVal::new(0, 50_000);
     nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimeout, &patience)
         .map_err(Error::os("set a timeout on a packet socket"))?;
+    // The first question turns the stamps on.
+    stamp(&socket);
     Ok(socket)
+}
+
+/// When the kernel saw the packet that was received last (SIOCGSTAMPNS, socket(7)).
+fn stamp(socket: &OwnedFd) -> SystemTime {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the request writes one timespec to a valid address.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSTAMPNS, &raw mut time) };
+    match (answer, u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        (0, Ok(seconds), Ok(nanoseconds)) => UNIX_EPOCH + Duration::new(seconds, nanoseconds),
+        // Nothing received yet.
+        _ => SystemTime::now(),
+    }
 }
 
 /// One packet that came in; what goes out of a router came in before.
@@ -123,7 +139,7 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
 }
 
 /// The UDP datagram in an IP packet, if it is one and not a fragment.
-fn udp(packet: &[u8]) -> Option<Datagram> {
+fn udp(packet: &[u8], at: SystemTime) -> Option<Datagram> {
     let (from, to, segment): (IpAddr, IpAddr, &[u8]) = match packet.first()? >> 4 {
         4 if *packet.get(9)? == 17 => {
             let header = usize::from(packet[0] & 0x0f) * 4;
@@ -142,7 +158,7 @@ fn udp(packet: &[u8]) -> Option<Datagram> {
     };
     let port = |at: usize| Some(u16::from_be_bytes(segment.get(at..at + 2)?.try_into().ok()?));
     Some(Datagram {
-        at: Instant::now(),
+        at,
         from: (from, port(0)?).into(),
         to: (to, port(2)?).into(),
         payload: segment.get(8..)?.to_vec(),

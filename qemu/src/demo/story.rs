@@ -141,7 +141,7 @@ fn handshake(tap: &Wiretap, client: std::net::IpAddr) -> Result<Duration> {
     let response = seen.iter().find(|d| d.kind() == 2 && d.to.ip() == client).context("no response seen")?;
     let initiation =
         seen.iter().rev().find(|d| d.kind() == 1 && d.from.ip() == client && d.at <= response.at);
-    Ok(response.at - initiation.context("no initiation seen")?.at)
+    Ok(response.at.duration_since(initiation.context("no initiation seen")?.at)?)
 }
 
 /// Milliseconds, for what takes less than one.
