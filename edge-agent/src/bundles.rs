@@ -6,7 +6,7 @@
 use crate::store::{self, StoreError};
 use edge_agent_core::bundle::{Accepted, Mark, Refusal, Rules};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 use verona_contract::config::MAX_ENVELOPE;
 
@@ -34,6 +34,17 @@ struct State {
     mark: Option<Mark>,
     current: Option<Arc<Accepted>>,
     refused: Option<String>,
+    /// The envelopes of bundles that somebody may still confirm: `staged.json` holds the newest only.
+    trials: Vec<(Weak<Accepted>, Vec<u8>)>,
+}
+
+impl State {
+    /// Takes out the envelope of a bundle whose trial is over, and forgets those that nobody can confirm.
+    fn end_trial(&mut self, bundle: &Arc<Accepted>) -> Option<Vec<u8>> {
+        self.trials.retain(|(one, _)| one.strong_count() > 0);
+        let at = self.trials.iter().position(|(one, _)| one.as_ptr() == Arc::as_ptr(bundle))?;
+        Some(self.trials.swap_remove(at).1)
+    }
 }
 
 /// Why a bundle was not taken.
@@ -76,7 +87,7 @@ impl Bundles {
         let mark = newest.into_iter().flatten().max_by_key(|mark| mark.seq);
         let wanted = staged.map(|bundle| Wanted { bundle, confirmed: false });
         let wanted = wanted.or_else(|| current.clone().map(|bundle| Wanted { bundle, confirmed: true }));
-        let state = Mutex::new(State { mark, current, refused: None });
+        let state = Mutex::new(State { mark, current, ..State::default() });
         Ok(Self { directory, rules, state, wanted: watch::Sender::new(wanted), files: Mutex::new(()) })
     }
 
@@ -127,12 +138,17 @@ impl Bundles {
         // Plain data always encodes.
         let mark = serde_json::to_vec(&accepted.mark()).unwrap_or_default();
         store::replace(&self.directory.join("mark.json"), &mark)?;
-        self.state().mark = Some(accepted.mark());
+        {
+            let mut state = self.state();
+            state.mark = Some(accepted.mark());
+            state.trials.retain(|(one, _)| one.strong_count() > 0);
+            state.trials.push((Arc::downgrade(&accepted), envelope.to_owned()));
+        }
         self.wanted.send_replace(Some(Wanted { bundle: accepted.clone(), confirmed: false }));
         Ok(Some(accepted))
     }
 
-    /// The data plane carries `bundle` out.
+    /// The data plane carries `bundle` out: from now on it is the one in force, also after a restart.
     ///
     /// # Errors
     ///
@@ -148,14 +164,19 @@ impl Bundles {
             // No news for who carried it out.
             false
         });
-        {
+        let envelope = {
             let mut state = self.state();
             state.current = Some(bundle.clone());
             state.refused = None;
-        }
-        // When a newer one was staged meanwhile, the file is that one's, which will be confirmed or not.
+            state.end_trial(bundle)
+        };
         let (from, to) = (self.directory.join("staged.json"), self.directory.join("current.json"));
-        if staged { store::rename(&from, &to) } else { Ok(()) }
+        match envelope {
+            _ if staged => store::rename(&from, &to),
+            // A newer one was staged meanwhile and may yet be refused: the file is that one's.
+            Some(envelope) => store::replace(&to, &envelope),
+            None => Ok(()),
+        }
     }
 
     /// The data plane refused `bundle`: the one before is wanted again.
@@ -168,6 +189,7 @@ impl Bundles {
         let current = {
             let mut state = self.state();
             state.refused = Some(format!("bundle {}: {reason}", bundle.config().seq));
+            state.end_trial(bundle);
             state.current.clone()
         };
         let mut was_wanted = false;

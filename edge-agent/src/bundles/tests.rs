@@ -70,6 +70,44 @@ fn a_refused_trial_brings_the_one_before_back() {
 }
 
 #[test]
+fn what_is_in_force_is_on_the_disk_also_when_a_newer_one_came_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundles = load(directory.path());
+    take_and_confirm(&bundles, 4);
+    let older = bundles.take(&envelope(5, 1)).unwrap().unwrap();
+    let newer = bundles.take(&envelope(6, 1)).unwrap().unwrap();
+    bundles.confirm(&older).unwrap();
+    let on_disk = load(directory.path());
+    assert_eq!(wanted(&on_disk), Some((6, false)), "a crash here: the newer one is tried first");
+    assert_eq!(on_disk.current().map(|bundle| bundle.config().seq), Some(5));
+    bundles.reject(&newer, "port in use").unwrap();
+    for bundles in [&bundles, &load(directory.path())] {
+        assert_eq!(wanted(bundles), Some((5, true)));
+    }
+    // The other way round: the older one is refused, the newer one is not touched by it.
+    let older = bundles.take(&envelope(7, 1)).unwrap().unwrap();
+    let newer = bundles.take(&envelope(8, 1)).unwrap().unwrap();
+    bundles.reject(&older, "port in use").unwrap();
+    assert_eq!(wanted(&load(directory.path())), Some((8, false)));
+    bundles.confirm(&newer).unwrap();
+    assert_eq!(wanted(&load(directory.path())), Some((8, true)));
+}
+
+#[test]
+fn envelopes_of_superseded_bundles_are_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let bundles = load(directory.path());
+    for seq in 1..=20 {
+        // Nobody carries them out: the tunnel is away.
+        drop(bundles.take(&envelope(seq, 1)).unwrap());
+    }
+    assert!(bundles.state().trials.len() <= 2);
+    let bundle = bundles.wanted().borrow().clone().unwrap().bundle;
+    bundles.confirm(&bundle).unwrap();
+    assert!(bundles.state().trials.is_empty());
+}
+
+#[test]
 fn garbage_on_the_disk_never_lets_an_older_one_in() {
     let directory = tempfile::tempdir().unwrap();
     take_and_confirm(&load(directory.path()), 4);
