@@ -301,6 +301,7 @@ impl Agent {
             clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),
             spool: spool.as_ref().map_or((0, 0), |usage| (usage.octets, usage.quota)),
             spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
+            log_refused: spool.as_ref().map_or(0, |usage| usage.refused),
         };
         let last_contact_ns = self.contact.last_ns();
         State {

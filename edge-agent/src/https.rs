@@ -5,6 +5,7 @@
 
 use crate::endpoint::Endpoint;
 use edge_agent_core::backoff::parse_retry_after;
+use edge_agent_core::journal::quote;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -52,14 +53,15 @@ pub enum HttpError {
         limit: Duration,
     },
     /// The center answered with an error.
-    #[error("{path}: {status}: {detail}")]
+    #[error("{path}: {status}: {}", detail.as_deref().unwrap_or("no problem document"))]
     Status {
         /// The request's.
         path: String,
         /// Not 2xx, not 304.
         status: StatusCode,
-        /// The problem document's detail, or its absence.
-        detail: String,
+        /// The problem document's detail; none = there was no such document, so perhaps it is not the center
+        /// that answered.
+        detail: Option<String>,
         /// How long to stay away.
         retry_after: Option<Duration>,
     },
@@ -81,6 +83,18 @@ impl HttpError {
         let Self::Status { status, .. } = self else { return false };
         // Not signed in (yet), not there yet, too slow, too early, too many: those may pass.
         status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429)
+    }
+
+    /// What the center has against the content of the request, if that is why it refused: not who asks, not
+    /// where, not when. A proxy's answer does not count.
+    #[must_use]
+    pub fn about_content(&self) -> Option<&str> {
+        match self {
+            Self::Status { status, detail, .. } if matches!(status.as_u16(), 400 | 413 | 422) => {
+                detail.as_deref()
+            }
+            _ => None,
+        }
     }
 
     /// Whether the center answered at all.
@@ -208,7 +222,7 @@ impl Channel {
             return Ok(Answer { status: head.status, etag, body });
         }
         let problem = serde_json::from_slice::<Problem>(&body);
-        let detail = problem.map_or_else(|_| "no problem document".to_owned(), |problem| problem.detail);
+        let detail = problem.ok().map(|problem| quote(&problem.detail));
         let retry_after = field(header::RETRY_AFTER).and_then(parse_retry_after);
         Err(HttpError::Status { path, status: head.status, detail, retry_after })
     }

@@ -1,9 +1,11 @@
 //! Pushes the spool to the center: OTLP/HTTP, protobuf, gzip. A record is deleted after a 2xx, so it may
-//! arrive twice and never gets lost; the center knows it by edge, stream and number.
+//! arrive twice and never gets lost; the center knows it by edge, stream and number. One that the center refuses
+//! for its content is found by halving and set aside, so that it does not stand before all others.
 
 use crate::center::{Caller, chain};
 use crate::https::Request;
 use crate::spool::Spool;
+use edge_agent_core::journal::{Draft, quote};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::header;
@@ -12,14 +14,17 @@ use std::io::Write as _;
 use std::time::Duration;
 use uuid::Uuid;
 use verona_contract::api::LOGS;
-use verona_contract::log::{Record, Stream};
-use verona_contract::otlp::{MAX_RECORDS, MAX_REQUEST, to_request};
+use verona_contract::log::{Record, Severity, Stream};
+use verona_contract::otlp::{ExportLogsServiceResponse, MAX_RECORDS, MAX_REQUEST, to_request};
 
 /// Records that come within this time travel together.
 const GATHER: Duration = Duration::from_millis(200);
 
 /// Most octets of texts in one request: a quarter of what the center takes, for the rest of the encoding.
 const MAX_TEXT: usize = MAX_REQUEST / 4;
+
+/// The event that tells of refused records.
+const REFUSED: &str = "log.refused";
 
 /// Pushes for ever, what matters most first.
 pub async fn run(spool: Spool, edge: Uuid, mut caller: Caller) {
@@ -52,19 +57,99 @@ async fn push_stream(
 ) -> Result<bool, Duration> {
     let reader = spool.clone();
     let records = blocking(move || reader.unsent(stream)).await.map_err(|()| caller.delay(None))?;
-    for batch in batches(&records) {
-        let Some(last) = batch.last().map(|record| record.seq) else { continue };
-        let mut request =
-            Request::post(LOGS, "application/x-protobuf", compress(&to_request(edge, batch).encode_to_vec()));
-        request.headers.push((header::CONTENT_ENCODING, "gzip".to_owned()));
-        if let Err(failure) = caller.call(request).await {
-            tracing::debug!(stream = stream.as_str(), error = chain(&failure.error), "log push");
-            return Err(failure.delay);
+    // The next one is on top.
+    let mut parts: Vec<&[Record]> = batches(&records).collect();
+    parts.reverse();
+    while let Some(part) = parts.pop() {
+        let Some(last) = part.last().map(|record| record.seq) else { continue };
+        match offer(edge, part, caller).await? {
+            Verdict::Taken => caller.useful(),
+            Verdict::Refused { reason, all } if all || part.len() == 1 => {
+                set_aside(spool, part, &reason).await.map_err(|()| caller.delay(None))?;
+                // A center that refuses everything does not empty the spool in a minute.
+                tokio::time::sleep(caller.useless()).await;
+            }
+            // Half of it may pass. What the center has already, it knows.
+            Verdict::Refused { .. } => {
+                let (first, second) = part.split_at(part.len() / 2);
+                parts.extend([second, first]);
+                continue;
+            }
         }
         let writer = spool.clone();
         blocking(move || writer.sent(stream, last)).await.map_err(|()| caller.delay(None))?;
     }
     Ok(!records.is_empty())
+}
+
+/// What the center says to records.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It has them.
+    Taken,
+    /// It will not have some of them, however often they are sent.
+    Refused {
+        /// In one line.
+        reason: String,
+        /// Whether it is known to be all of them.
+        all: bool,
+    },
+}
+
+/// Sends `records` in one request.
+async fn offer(edge: Uuid, records: &[Record], caller: &mut Caller) -> Result<Verdict, Duration> {
+    let body = compress(&to_request(edge, records).encode_to_vec());
+    let mut request = Request::post(LOGS, "application/x-protobuf", body);
+    request.headers.push((header::CONTENT_ENCODING, "gzip".to_owned()));
+    let failure = match caller.call(request).await {
+        Ok(answer) => return Ok(judge(&answer.body, records.len())),
+        Err(failure) => failure,
+    };
+    if let Some(reason) = failure.error.about_content() {
+        return Ok(Verdict::Refused { reason: reason.to_owned(), all: false });
+    }
+    tracing::debug!(error = chain(&failure.error), "log push");
+    Err(failure.delay)
+}
+
+/// Reads a 2xx answer to `count` records: it may be a partial success, whose rejected records must not be sent
+/// again as they are (OTLP/HTTP, partial success).
+fn judge(body: &[u8], count: usize) -> Verdict {
+    let partial = match ExportLogsServiceResponse::decode(body) {
+        Ok(ExportLogsServiceResponse { partial_success: Some(partial) }) => partial,
+        // Whatever the body says, the status says that they were taken.
+        _ => return Verdict::Taken,
+    };
+    // A message without rejected records is a warning.
+    match usize::try_from(partial.rejected_log_records) {
+        Ok(rejected @ 1..) => {
+            Verdict::Refused { reason: quote(&partial.error_message), all: rejected >= count }
+        }
+        _ => Verdict::Taken,
+    }
+}
+
+/// Keeps refused records beside the spool and says so in their stream, where the center sees the gap.
+async fn set_aside(spool: &Spool, records: &[Record], reason: &str) -> Result<(), ()> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(()) };
+    let (stream, from, to) = (first.stream, first.seq, last.seq);
+    tracing::error!(stream = stream.as_str(), from, to, reason, "the center refuses log records");
+    let (keeper, kept, why) = (spool.clone(), records.to_vec(), reason.to_owned());
+    blocking(move || keeper.set_aside(&kept, &why)).await?;
+    // A note that is refused itself is not noted: that would never end.
+    if records.iter().all(|record| record.event == REFUSED) {
+        return Ok(());
+    }
+    let note = Draft::new(stream, REFUSED, format!("records {from} to {to} refused by the center: {reason}"))
+        .severity(Severity::Error)
+        .with("from", from)
+        .with("to", to)
+        .with("count", records.len())
+        .with("reason", reason);
+    if let Err(error) = spool.append(note).await {
+        tracing::error!(%error, "log");
+    }
+    Ok(())
 }
 
 /// Parts that the center takes in one request.
@@ -112,8 +197,31 @@ async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edge_agent_core::journal::Draft;
     use edge_agent_core::spool::chain::{Head, Stamp};
+    use verona_contract::otlp::ExportLogsPartialSuccess;
+
+    #[test]
+    fn partial_success_is_read() {
+        let answer = |rejected, message: &str| {
+            let partial = ExportLogsPartialSuccess {
+                rejected_log_records: rejected,
+                error_message: message.to_owned(),
+            };
+            ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec()
+        };
+        let refused = |reason: &str, all| Verdict::Refused { reason: reason.to_owned(), all };
+        for (body, verdict) in [
+            (vec![], Verdict::Taken),
+            (b"garbage".to_vec(), Verdict::Taken),
+            (answer(0, "slow down"), Verdict::Taken),
+            (answer(-1, "nonsense"), Verdict::Taken),
+            (answer(1, "stored\nalready"), refused("stored already", false)),
+            (answer(3, "all"), refused("all", true)),
+            (answer(i64::MAX, "all"), refused("all", true)),
+        ] {
+            assert_eq!(judge(&body, 3), verdict);
+        }
+    }
 
     #[test]
     fn batches_keep_order_and_limits() {

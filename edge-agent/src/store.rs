@@ -115,8 +115,12 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Makes a rename or removal in the directory of `path` last.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
+/// Makes what was created, renamed or removed in the directory of `path` last.
+///
+/// # Errors
+///
+/// [`StoreError`] with the directory.
+pub fn sync_directory(path: &Path) -> Result<(), StoreError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let synced = File::open(directory).and_then(|file| file.sync_all());
     synced.map_err(|error| StoreError::new("sync the directory", directory, error))

@@ -37,6 +37,8 @@ pub enum Code {
     Spool80,
     /// A damaged part of the spool was set aside.
     SpoolDamaged,
+    /// The center refused log records, which were set aside.
+    LogRefused,
 }
 
 impl Code {
@@ -56,6 +58,7 @@ impl Code {
             Self::ClockUnsynced => "clock-unsynced",
             Self::Spool80 => "spool-80",
             Self::SpoolDamaged => "spool-damaged",
+            Self::LogRefused => "log-refused",
         }
     }
 }
@@ -100,6 +103,8 @@ pub struct Facts {
     pub spool: (u64, u64),
     /// Segments set aside.
     pub spool_damaged: usize,
+    /// Log records that the center refused.
+    pub log_refused: u64,
 }
 
 /// What is wrong, in a fixed order: first what explains the rest.
@@ -149,6 +154,13 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     if facts.spool_damaged > 0 {
         add(Code::SpoolDamaged, &format!("{} segments set aside", facts.spool_damaged));
     }
+    if facts.log_refused > 0 {
+        let count = facts.log_refused;
+        add(
+            Code::LogRefused,
+            &format!("{count} records refused by the center, kept in spool/refused*.jsonl"),
+        );
+    }
     found
 }
 
@@ -164,7 +176,7 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 14] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
@@ -177,6 +189,8 @@ mod tests {
             ("crl-refused", |f, i| f.crl_refused.push((i, "older".into()))),
             ("clock-unsynced", |f, _| f.clock_doubt = Some("1970".into())),
             ("spool-80", |f, _| f.spool = (80, 100)),
+            ("spool-damaged", |f, _| f.spool_damaged = 1),
+            ("log-refused", |f, _| f.log_refused = 1),
         ];
         assert_eq!(conditions(&healthy()), []);
         for (code, change) in changes {

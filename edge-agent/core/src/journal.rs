@@ -92,6 +92,16 @@ impl Draft {
     }
 }
 
+/// Longest text of another program that goes into a line of ours, in octets.
+const MAX_QUOTE: usize = 400;
+
+/// What another program said, as part of one line: without control characters, cut to size.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let words = text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+    cut(words.collect::<Vec<_>>().join(" "), MAX_QUOTE)
+}
+
 fn cut(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text
@@ -191,6 +201,12 @@ mod tests {
         assert_eq!(draft.attributes["reason"], "unknown_key");
         assert_eq!(draft.attributes["suppressed"], "3");
         assert_eq!(draft.check(), Ok(()));
+    }
+
+    #[test]
+    fn quotes_are_one_short_line() {
+        assert_eq!(quote("two\r\n  lines\u{1b}[2J\t."), "two lines [2J .");
+        assert!(quote(&"é".repeat(1000)).len() <= MAX_QUOTE);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! appenders, so that one fsync covers everyone who waits (group commit). Reading and deleting what was sent
 //! happens beside it. The format and its rules are in `edge_agent_core::spool`.
 
+mod refused;
 mod row;
 mod writer;
 
@@ -13,6 +14,7 @@ use crate::store::{self, StoreError};
 use edge_agent_core::journal::Draft;
 use edge_agent_core::spool::chain::Stamp;
 use edge_agent_core::spool::quota::MIN_QUOTA;
+use refused::Refused;
 use row::{Row, Rows};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,9 +57,15 @@ struct Shared {
     directory: PathBuf,
     quota: u64,
     rows: Mutex<Rows>,
+    refused: Mutex<Refused>,
 }
 
 impl Shared {
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        // Its numbers are changed only after the disk was.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn rows(&self) -> MutexGuard<'_, Rows> {
         // The rows are changed only after the disk was: a panic elsewhere leaves them true.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,6 +87,8 @@ pub struct Usage {
     pub quota: u64,
     /// Segments set aside because they were damaged.
     pub damaged: usize,
+    /// Records set aside because the center refuses them, as far as they are still on the disk.
+    pub refused: u64,
     /// By stream.
     pub streams: BTreeMap<Stream, StreamUsage>,
 }
@@ -103,8 +113,9 @@ impl Spool {
         store::make_directory(&directory)?;
         let rows = Rows::open(&directory, edge)?;
         let lost = rows.losses();
+        let refused = Mutex::new(Refused::open(&directory)?);
         let quota = quota.max(MIN_QUOTA);
-        let shared = Arc::new(Shared { directory, quota, rows: Mutex::new(rows) });
+        let shared = Arc::new(Shared { directory, quota, rows: Mutex::new(rows), refused });
         let (appends, queue) = mpsc::channel(QUEUE);
         let (progress, written) = watch::channel(0);
         let writer = writer::Writer::new(shared.clone(), stamps, progress);
@@ -174,6 +185,16 @@ impl Spool {
         gone.iter().try_for_each(|path| store::remove(path))
     }
 
+    /// Keeps a copy of records that the center refuses. [`Spool::sent`] then lets the others pass: the place in
+    /// the chain stays taken, so that the center sees a gap there. Writes the disk: not for an async task.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; the records are then still only in their segment.
+    pub fn set_aside(&self, records: &[Record], reason: &str) -> Result<(), StoreError> {
+        self.shared.refused().keep(records, reason)
+    }
+
     /// The newest `count` records still on the disk, in the order of their times. Reads the disk.
     ///
     /// # Errors
@@ -213,6 +234,7 @@ impl Spool {
             octets: rows.octets(),
             quota: self.shared.quota,
             damaged: rows.damaged,
+            refused: self.shared.refused().count(),
             streams: Stream::ALL.into_iter().map(|one| (one, stream(rows.row(one)))).collect(),
         }
     }

@@ -213,3 +213,38 @@ async fn another_edges_spool_is_refused() {
     let error = open_with(directory.path(), Uuid::from_u128(0xf), MIN_QUOTA).map(drop).unwrap_err();
     assert!(error.to_string().contains("belongs to edge"), "{error}");
 }
+
+#[tokio::test]
+async fn what_the_center_refuses_is_kept_within_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = directory.path().join("spool/refused.jsonl");
+    let spool = open(directory.path());
+    spool.append(draft(Stream::Audit, "x".repeat(8000))).await.unwrap();
+    let record = spool.unsent(Stream::Audit).unwrap().remove(0);
+    spool.set_aside(std::slice::from_ref(&record), "too long").unwrap();
+    let line: serde_json::Value = serde_json::from_slice(&std::fs::read(&kept).unwrap()).unwrap();
+    assert_eq!(line["reason"], "too long");
+    assert_eq!(serde_json::from_value::<Record>(line["record"].clone()).unwrap(), record);
+    close(spool).await;
+
+    // A crash in the middle of a line costs that line only.
+    let mut torn = std::fs::read(&kept).unwrap();
+    torn.extend_from_slice(b"{\"reason\"");
+    std::fs::write(&kept, torn).unwrap();
+    let spool = open(directory.path());
+    assert_eq!(spool.usage().refused, 2);
+    spool.set_aside(std::slice::from_ref(&record), "again").unwrap();
+    let text = std::fs::read_to_string(&kept).unwrap();
+    let whole = text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
+    assert_eq!((text.lines().count(), whole), (3, 2));
+
+    // Two files of 4 MiB, and the newest records are in them.
+    for _ in 0..20 {
+        spool.set_aside(&vec![record.clone(); 100], "flood").unwrap();
+    }
+    let octets = |name: &str| std::fs::metadata(directory.path().join("spool").join(name)).unwrap().len();
+    assert!(octets("refused.jsonl") + octets("refused.old.jsonl") < 10 * 1024 * 1024);
+    let usage = spool.usage().refused;
+    close(spool).await;
+    assert_eq!(open(directory.path()).usage().refused, usage, "counted the same after a restart");
+}
