@@ -1,8 +1,8 @@
 //! Offloads of the TUN interface, without I/O: one large packet from the kernel becomes many of the wire's
-//! size ([`segment`]), and many from the wire become one large one for the kernel ([`coalesce`]).
+//! size ([`Segments`]), and many from the wire become one large one for the kernel ([`Coalescer`]).
 //!
-//! The kernel describes a large packet by a [`VnetHeader`]. What it accepts and what it makes is defined by
-//! its own GSO and GRO; the tests hold this code against it.
+//! The kernel describes a large packet by a [`VnetHeader`]. What may be cut and joined is defined by the
+//! kernel's own GSO and GRO; which of it an interface can do is found out by the shell.
 
 mod checksum;
 mod coalesce;
