@@ -18,6 +18,10 @@ pub const VERSION: u32 = 1;
 /// The longest line, in octets: a list of a million entries is 35 MB of DER, 47 MB of base64.
 pub const MAX_LINE: usize = 64 * 1024 * 1024;
 
+/// Endpoints in a policy that are looked at, from the last one backwards: as many half-open handshakes of 11 kB
+/// each are what a restart with nothing but wrong hints costs for 90 s.
+pub const MAX_ENDPOINTS: usize = 4096;
+
 /// One line from the agent to the tunnel.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +76,21 @@ pub struct Policy {
     pub listen_port: u16,
     /// The owners whose clients this edge serves.
     pub owners: Vec<OwnerPolicy>,
+    /// Where pushed clients were heard from last, oldest first, at most [`MAX_ENDPOINTS`]. A hint, never an
+    /// authority: a tunnel that has lost its sessions calls them there, so that a stock client need not wait
+    /// WireGuard's 15 s. A wrong one costs a few datagrams; the endpoint counts once the peer has answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<PeerEndpoint>,
+}
+
+/// Where a client was heard from last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerEndpoint {
+    /// Its WireGuard key.
+    pub key: PublicKey,
+    /// The source of its last authenticated datagrams, as far as the agent knows.
+    pub endpoint: SocketAddr,
 }
 
 /// One owner's trust, kept apart from every other's by the issuer DNs of its anchors.

@@ -11,6 +11,7 @@ use crate::certificates::{Certificates, CertificatesError};
 use crate::clock::{Clock, boot_id, since_boot_ns, wall_ns, wall_s};
 use crate::control;
 use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoints::KnownEndpoints;
 use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
 use crate::local::{
@@ -149,14 +150,20 @@ impl Agent {
         let lists = Arc::new(Lists::load(self.settings.state.join("crl"))?);
         let acks = Arc::new(Acks::load(self.settings.state.join("acks.json"))?);
         let parts = Enrolled { spool, bundles, lists, acks };
-        self.start_parts(&parts, operational.edge)?;
+        let endpoints = KnownEndpoints::load(self.settings.state.join("endpoints.json"));
+        self.start_parts(&parts, endpoints, operational.edge)?;
         // Set once, here.
         let _ = self.enrolled.set(parts);
         certificates.keep().await;
         Ok(())
     }
 
-    fn start_parts(self: &Arc<Self>, parts: &Enrolled, edge: uuid::Uuid) -> Result<(), AgentError> {
+    fn start_parts(
+        self: &Arc<Self>,
+        parts: &Enrolled,
+        endpoints: KnownEndpoints,
+        edge: uuid::Uuid,
+    ) -> Result<(), AgentError> {
         let policy_loaded = watch::Sender::new(0);
         let agent = self.clone();
         Revocation {
@@ -177,6 +184,7 @@ impl Agent {
             clock: self.clock.clone(),
             acks: parts.acks.clone(),
             journal: parts.spool.clone(),
+            endpoints,
             policy_loaded,
             failure: self.tunnel_failure.clone(),
         };

@@ -9,6 +9,7 @@ use crate::bundles::{Bundles, Wanted};
 use crate::center::chain;
 use crate::clock::{Clock, wall_ns};
 use crate::control::{Connection, ControlError};
+use crate::endpoints::KnownEndpoints;
 use crate::netlink;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
@@ -49,6 +50,8 @@ pub struct Apply {
     pub acks: Arc<Acks>,
     /// Where records go.
     pub journal: Spool,
+    /// Where pushed clients were heard from last.
+    pub endpoints: KnownEndpoints,
     /// Told after every policy that the tunnel took.
     pub policy_loaded: watch::Sender<u64>,
     /// Told whether the tunnel answers.
@@ -64,7 +67,7 @@ struct Tunnel {
 
 impl Apply {
     /// Runs for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let mut wanted = self.bundles.wanted();
         loop {
             if let Err(error) = self.serve(&mut wanted).await {
@@ -78,7 +81,7 @@ impl Apply {
         }
     }
 
-    async fn serve(&self, wanted: &mut watch::Receiver<Option<Wanted>>) -> Result<(), ControlError> {
+    async fn serve(&mut self, wanted: &mut watch::Receiver<Option<Wanted>>) -> Result<(), ControlError> {
         let mut tunnel = self.connect().await?;
         wanted.mark_changed();
         let mut judge = tokio::time::interval(JUDGE);
@@ -95,9 +98,14 @@ impl Apply {
                     }
                 }
                 _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
-                _ = compare.tick() => self.compare(&tunnel).await,
+                _ = compare.tick() => {
+                    self.compare(&tunnel).await;
+                    self.endpoints.save().await;
+                }
                 event = tunnel.connection.event() => {
-                    if let Some(draft) = of_event(&event?) {
+                    let event = event?;
+                    self.endpoints.take(&event);
+                    if let Some(draft) = of_event(&event) {
                         self.journal.note(draft);
                     }
                 }
@@ -155,9 +163,10 @@ impl Apply {
         Ok(())
     }
 
-    async fn apply(&self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
+    async fn apply(&mut self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
         let bundle = &wanted.bundle;
-        let command = Command::LoadPolicy(Box::new(policy(bundle.config(), self.private_key.clone())));
+        let policy = policy(bundle.config(), self.private_key.clone(), self.endpoints.list());
+        let command = Command::LoadPolicy(Box::new(policy));
         let installed = match tunnel.connection.call(command).await {
             Ok(Reply::PolicyLoaded(installed)) => installed,
             Ok(other) => return Err(tunnel.connection.unexpected(&other)),
@@ -169,10 +178,20 @@ impl Apply {
         };
         self.policy_loaded.send_modify(|generation| *generation += 1);
         self.loaded(&installed).await;
+        self.learn_endpoints(tunnel).await?;
         let mut not_done: Vec<Rejected> = installed.rejected.iter().map(rejected).collect();
         not_done.extend(self.reconcile(tunnel, bundle).await);
         not_done.extend(forward());
         self.confirmed(wanted, not_done).await;
+        Ok(())
+    }
+
+    /// Events may have been missed, and the policy may have dropped clients.
+    async fn learn_endpoints(&mut self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+        match tunnel.connection.call(Command::Peers).await? {
+            Reply::Peers(peers) => self.endpoints.take_peers(&peers),
+            other => return Err(tunnel.connection.unexpected(&other)),
+        }
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod config_poll;
 pub mod control;
 pub mod edgectl;
 pub mod endpoint;
+pub mod endpoints;
 pub mod enrolment;
 pub mod https;
 pub mod identity;

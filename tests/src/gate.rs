@@ -139,6 +139,7 @@ pub fn policy(seq: u64, private_key: &Secret, authority: &Authority, clients: &[
             clients: clients.iter().cloned().map(Octets).collect(),
             max_clients: 1000,
         }],
+        endpoints: Vec::new(),
     }
 }
 

@@ -266,7 +266,10 @@ impl DataPlane {
         }
         if up && self.outlet.sockets().is_none() {
             match Sockets::open(self.port, self.fwmark) {
-                Ok(sockets) => self.replace_sockets(Some(sockets))?,
+                Ok(sockets) => {
+                    self.replace_sockets(Some(sockets))?;
+                    self.engine.sockets_opened(now);
+                }
                 Err(error) => self.report_bind_failure(&error),
             }
         } else if !up && self.outlet.sockets().is_some() {

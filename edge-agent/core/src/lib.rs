@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod bundle;
 pub mod clock;
 pub mod condition;
+pub mod endpoints;
 pub mod journal;
 pub mod network;
 pub mod policy;

@@ -2,17 +2,18 @@
 
 use verona_contract::api::Rejected;
 use verona_contract::config::{EdgeConfig, OwnerConfig};
-use verona_contract::control::{OwnerPolicy, Policy, RejectedClient};
+use verona_contract::control::{OwnerPolicy, PeerEndpoint, Policy, RejectedClient};
 use verona_contract::key::Secret;
 
-/// The policy of `config`, with the edge's own key, which the center never sees.
+/// The policy of `config`, with the edge's own key, which the center never sees, and the last known endpoints.
 #[must_use]
-pub fn policy(config: &EdgeConfig, private_key: Secret) -> Policy {
+pub fn policy(config: &EdgeConfig, private_key: Secret, endpoints: Vec<PeerEndpoint>) -> Policy {
     Policy {
         seq: config.seq,
         private_key,
         listen_port: config.tunnel.listen_port,
         owners: config.tunnel.owners.iter().map(owner_policy).collect(),
+        endpoints,
     }
 }
 

@@ -48,10 +48,10 @@ fn now() -> Now {
 /// An edge with the seeds' policy, list and a clock that is believed.
 fn edge() -> (Engine, Sink) {
     let mut engine = Engine::new([7; 32], now());
-    let mut sink = Sink::default();
+    let sink = Sink::default();
     let policy = VerifiedPolicy::new(seeds::policy()).expect("the seeds' policy is good");
     engine.set_clock(now(), true);
-    engine.install_policy(now(), policy, &mut sink);
+    engine.install_policy(now(), policy);
     let list = CrlSet::load(&seeds::list(), &[seeds::issuer()]).expect("the seeds' list is good");
     assert!(engine.install_crl(now(), list).is_ok());
     (engine, sink)

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 pub(crate) struct Peer {
     pub(crate) key: PublicKey,
     pub(crate) basis: Basis,
-    /// Moves only with an authenticated transport message or response.
+    /// Moves only with an authenticated transport message or response; where it begins, `origin` tells.
     pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) origin: Origin,
     pub(crate) allowed_ips: Vec<IpNet>,
     /// The newest initiation that this key has proven.
     pub(crate) last_timestamp: Tai64n,
@@ -28,6 +29,17 @@ pub(crate) struct Peer {
     pub(crate) rx_inner: u64,
     pub(crate) tx_inner: u64,
     pub(crate) session: Option<Box<Session>>,
+}
+
+/// Where a peer's endpoint comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Configured, or the peer has spoken from there.
+    Known,
+    /// The policy's hint; the peer was not called there yet.
+    Hint,
+    /// The policy's hint, and a handshake was begun there.
+    Called,
 }
 
 /// Why the peer exists.
@@ -63,6 +75,7 @@ impl Peer {
             key,
             basis,
             endpoint: None,
+            origin: Origin::Known,
             allowed_ips: Vec::new(),
             last_timestamp,
             last_handshake: None,
@@ -72,6 +85,11 @@ impl Peer {
             tx_inner: 0,
             session: None,
         }
+    }
+
+    /// Whether the endpoint is somebody's guess: nothing authentic came from there.
+    pub(crate) fn is_hinted(&self) -> bool {
+        self.origin != Origin::Known
     }
 
     pub(crate) fn record(&self) -> Option<&Record> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use verona_contract::base64::Octets;
 use verona_contract::cert::{CertError, Issuer, Leaf};
 use verona_contract::config::{CrlPolicy, OwnerCode, PskRoot};
-use verona_contract::control::{OwnerPolicy, Policy, RejectedClient};
+use verona_contract::control::{MAX_ENDPOINTS, OwnerPolicy, PeerEndpoint, Policy, RejectedClient};
 use verona_contract::key::KeyId;
 
 /// An owner's place in the policy.
@@ -63,6 +63,8 @@ pub struct VerifiedPolicy {
     pub(crate) identity: Identity,
     pub(crate) trust: Trust,
     pub(crate) clients: Vec<PushedClient>,
+    /// At most [`MAX_ENDPOINTS`], oldest first.
+    pub(crate) endpoints: Vec<PeerEndpoint>,
     pub(crate) rejected: Vec<RejectedClient>,
 }
 
@@ -134,7 +136,10 @@ impl VerifiedPolicy {
                 }
             }
         }
-        Ok(Self { seq: policy.seq, listen_port: policy.listen_port, identity, trust, clients, rejected })
+        let mut endpoints = policy.endpoints;
+        endpoints.drain(..endpoints.len().saturating_sub(MAX_ENDPOINTS));
+        let (seq, listen_port) = (policy.seq, policy.listen_port);
+        Ok(Self { seq, listen_port, identity, trust, clients, endpoints, rejected })
     }
 
     /// The policy's sequence number.

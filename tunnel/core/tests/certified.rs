@@ -44,7 +44,7 @@ fn a_pushed_certificate_is_all_that_a_stock_client_needs() {
         source: CertificateSource::Pushed,
     };
     assert_eq!(events, [admitted]);
-    let peers = edge.engine.peers(clock.now());
+    let peers = edge.engine.peers();
     assert_eq!(peers.len(), 1);
     assert_eq!((peers[0].endpoint, &peers[0].addresses), (Some(client.address), &site.plan(11).addresses));
     let inner = packet("10.9.0.11", "10.9.255.1", b"are you there").len() as u64;
@@ -62,7 +62,7 @@ fn a_client_introduces_itself_and_need_not_do_it_again() {
     let introduction = client.out.datagrams[0].1.clone();
     settle(&clock, &mut client, &mut edge);
     assert_eq!(edge.take_packets().len(), 1);
-    assert_eq!(edge.engine.peers(clock.now())[0].source, CertificateSource::Introduced);
+    assert_eq!(edge.engine.peers()[0].source, CertificateSource::Introduced);
     edge.receive(&clock, client.address, &introduction);
     assert_eq!((edge.total("introductions"), edge.total("introductions_repeated")), (1, 1));
     assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"), "a repetition harms nothing");
@@ -383,7 +383,7 @@ fn a_renewal_keeps_the_session_and_a_stranger_does_not_get_the_key() {
     let renewed = LeafPlan { serial: 111, not_after: harness::wall() + DAY, ..site.plan(11) };
     let renewed = LeafPlan { subject: site.plan(11).subject, ..renewed };
     introduce(&mut edge, site.authority.leaf(&renewed));
-    assert_eq!(edge.engine.peers(clock.now())[0].serial.to_string(), "6f");
+    assert_eq!(edge.engine.peers()[0].serial.to_string(), "6f");
     introduce(&mut edge, site.leaf(11));
     assert_eq!(edge.refused("superseded"), 1, "the older certificate of the key");
     introduce(&mut edge, other_ca.leaf(&renewed));
@@ -439,7 +439,7 @@ fn the_first_policy_ends_plain_mode() {
     edge.update_peer(&clock, harness::peer(secret(11).x25519_public().unwrap(), None, &["10.9.0.11/32"]));
     let site = Site::new(&edge.secret);
     site.install(&clock, &mut edge);
-    assert!(edge.engine.device(clock.now()).peers.is_empty());
+    assert!(edge.engine.device().peers.is_empty());
     let update = DeviceUpdate { replace_peers: true, ..DeviceUpdate::default() };
     let refused = edge.engine.configure(clock.now(), update, &mut edge.out);
     assert_eq!(refused, Err(ConfigError::CertifiedMode));

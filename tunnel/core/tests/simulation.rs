@@ -9,12 +9,14 @@
 mod harness;
 
 use edge_tunnel_core::{DeviceUpdate, Output, PeerUpdate};
-use harness::{Clock, Node, Sink, Site, edge, packet, peer};
+use harness::{Clock, Node, Sink, Site, edge, packet, peer, secret};
 use mock_instant::MockClock;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
+use verona_contract::base64::Octets;
+use verona_contract::control::PeerEndpoint;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -486,6 +488,60 @@ fn a_client_follows_a_restarted_edge_within_3_s() {
             assert!(world.now() < crash + SECOND * 3, "round {round}: no traffic 3 s after the crash");
         }
     }
+}
+
+#[test]
+fn a_client_that_never_doubts_is_back_3_s_after_a_restart_by_a_hint() {
+    let (mut world, mut site) = certified_world(seed());
+    site.policy.owners[0].clients = vec![Octets(site.leaf(11))];
+    let clock = world.clock;
+    site.install(&clock, &mut world.nodes[0]);
+    let client = site.client(11, &clock, &world.nodes[0], None);
+    let hint = PeerEndpoint { key: client.key, endpoint: client.address };
+    world.nodes.truncate(1);
+    world.nodes.push(client);
+    let flow = |world: &mut World, seconds: u64| {
+        for number in 0..seconds * 10 {
+            world.send(1, &packet("10.9.0.11", "10.9.255.1", &number.to_be_bytes()));
+            world.run(SECOND / 10);
+        }
+    };
+    flow(&mut world, 10);
+    assert_eq!(world.delivered.len(), 100);
+
+    for (hints, back) in [(vec![hint], 0..3), (Vec::new(), 5..20)] {
+        let restart = world.now();
+        let clock = world.clock;
+        let mut edge = Node::new(200, "198.51.100.1:51820", &clock);
+        site.policy.endpoints = hints;
+        site.install(&clock, &mut edge);
+        edge.engine.set_clock(clock.now(), true);
+        site.revoke(&clock, &mut edge, &[]);
+        world.nodes[0] = edge;
+        world.delivered.clear();
+        flow(&mut world, 25);
+        let first = world.delivered.first().map(|(at, ..)| (*at - restart).as_secs()).unwrap();
+        assert!(back.contains(&first), "{first} s, {} hints", site.policy.endpoints.len());
+    }
+}
+
+#[test]
+fn a_hint_where_nobody_is_costs_90_s_of_attempts_and_no_word() {
+    let (mut world, mut site) = certified_world(seed());
+    site.policy.owners[0].clients = vec![Octets(site.leaf(11))];
+    let key = secret(11).x25519_public().unwrap();
+    site.policy.endpoints = vec![PeerEndpoint { key, endpoint: "203.0.113.9:9".parse().unwrap() }];
+    let clock = world.clock;
+    site.install(&clock, &mut world.nodes[0]);
+    world.nodes[0].events();
+    world.nodes.truncate(1);
+    world.run(SECOND * 300);
+    let attempts = world.times(0, INITIATION);
+    assert!((16..=18).contains(&attempts.len()), "{attempts:?}");
+    assert_eq!((world.nodes[0].sessions(), world.nodes[0].events()), (0, Vec::new()));
+    site.install(&world.clock.clone(), &mut world.nodes[0]);
+    world.run(SECOND * 30);
+    assert_eq!(world.times(0, INITIATION).len(), attempts.len(), "the same hint again is no reason");
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl DataPlane {
 
     /// The state as UAPI shows it.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
-        Snapshot { listen_port: self.port, fwmark: self.fwmark, device: self.engine.device(read_clocks()) }
+        Snapshot { listen_port: self.port, fwmark: self.fwmark, device: self.engine.device() }
     }
 
     /// Puts a policy in force, on its port. 0 leaves the port as it is.
@@ -61,7 +61,7 @@ impl DataPlane {
         if sockets.is_some() {
             self.replace_sockets(sockets).map_err(ConfigureError::Watch)?;
         }
-        Ok(self.engine.install_policy(read_clocks(), policy, &mut self.outlet))
+        Ok(self.engine.install_policy(read_clocks(), policy))
     }
 
     /// Puts a list in force and cuts whom it lists.
@@ -76,7 +76,7 @@ impl DataPlane {
 
     /// The state of the tunnel as a whole. The engine's counters, and beside them what was lost here.
     pub(crate) fn status(&self, interface: String) -> Status {
-        let device = self.engine.device(read_clocks());
+        let device = self.engine.device();
         let mut counters = self.engine.counters();
         let losses = self.outlet.losses();
         for (name, value) in [
@@ -105,7 +105,7 @@ impl DataPlane {
 
     /// The certified peers.
     pub(crate) fn peers(&self) -> Vec<PeerInfo> {
-        self.engine.peers(read_clocks())
+        self.engine.peers()
     }
 
     /// The lists and what they allow.

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod control;
+mod hints;
 mod interop;
 mod library;
 mod lifecycle;

@@ -4,7 +4,6 @@ use super::Engine;
 use crate::PublicKey;
 use crate::certified::{Certified, unix_nanos, unix_seconds};
 use crate::crl_set::CrlSet;
-use crate::output::Output;
 use crate::peer::{Basis, Peer};
 use crate::peers::PeerId;
 use crate::policy::{PushedClient, VerifiedPolicy};
@@ -34,13 +33,8 @@ pub enum CrlRefused {
 impl Engine {
     /// Replaces the policy. From the first one on, only certified peers exist. Peers that the new policy does
     /// not cover are removed and their sessions cut; lists of issuers that it keeps stay in force.
-    pub fn install_policy(
-        &mut self,
-        now: Now,
-        policy: VerifiedPolicy,
-        _out: &mut impl Output,
-    ) -> PolicyInstalled {
-        let VerifiedPolicy { seq, identity, trust, clients, mut rejected, .. } = policy;
+    pub fn install_policy(&mut self, now: Now, policy: VerifiedPolicy) -> PolicyInstalled {
+        let VerifiedPolicy { seq, identity, trust, clients, endpoints, mut rejected, .. } = policy;
         if self.identity.as_ref().is_none_or(|old| old.public() != identity.public()) {
             self.replace_identity(Some(identity));
         }
@@ -55,6 +49,8 @@ impl Engine {
             }
         }
         cut.extend(self.sweep(now));
+        self.take_hints(&endpoints);
+        self.schedule_calls(now.mono);
         PolicyInstalled { seq, clients: self.peers.len(), cut, rejected }
     }
 
@@ -152,6 +148,8 @@ impl Engine {
         let (number, entries) = (crl.number(), crl.entries());
         certified.lists.insert(issuer.clone(), crl);
         let cut = self.sweep(now);
+        // Whom only the list was missing for may be called now.
+        self.schedule_calls(now.mono);
         Ok(CrlInstalled { issuer, number, entries, applied_at_ns: unix_nanos(now.wall), cut })
     }
 
@@ -161,6 +159,7 @@ impl Engine {
         if let Some(certified) = &mut self.certified {
             certified.clock_trusted = trusted;
             self.sweep(now);
+            self.schedule_calls(now.mono);
         }
     }
 
@@ -187,6 +186,10 @@ impl Engine {
     pub(super) fn cut(&mut self, id: PeerId, reason: CutReason) -> Option<Cut> {
         let peer = self.peers.peer_mut(id)?;
         peer.session.take()?;
+        // A call that nobody has answered is no session that could have ended.
+        if peer.is_hinted() {
+            return None;
+        }
         let cut = peer.record()?.cut(peer.key);
         self.journal.totals.sessions_cut += 1;
         self.journal.push(Event::Cut { cut: cut.clone(), reason });
@@ -220,7 +223,7 @@ impl Engine {
 
     /// Every certified peer.
     #[must_use]
-    pub fn peers(&self, _now: Now) -> Vec<PeerInfo> {
+    pub fn peers(&self) -> Vec<PeerInfo> {
         let info = |peer: &Peer| {
             let record: &Record = peer.record()?;
             Some(PeerInfo {
@@ -231,7 +234,7 @@ impl Engine {
                 not_after: record.not_after,
                 source: record.source,
                 addresses: peer.allowed_ips.iter().map(verona_contract::ipnet::IpNet::address).collect(),
-                endpoint: peer.endpoint,
+                endpoint: peer.endpoint.filter(|_| !peer.is_hinted()),
                 last_handshake: peer.last_handshake.map(unix_seconds),
                 rx_bytes: peer.rx_inner,
                 tx_bytes: peer.tx_inner,

@@ -5,7 +5,7 @@ use crate::device::{AllowedIpUpdate, ConfigError, DeviceStatus, DeviceUpdate, Pe
 use crate::identity::{Identity, ReachKeys};
 use crate::introduction;
 use crate::output::Output;
-use crate::peer::{Basis, Configured, Introducer, Peer};
+use crate::peer::{Basis, Configured, Introducer, Origin, Peer};
 use crate::peers::{MAX_PEERS, PeerId};
 use crate::time::Now;
 use crate::{IpNet, Secret};
@@ -153,6 +153,7 @@ impl Engine {
         let Some(peer) = self.peers.peer_mut(id) else { return };
         if update.endpoint.is_some() {
             peer.endpoint = update.endpoint;
+            peer.origin = Origin::Known;
         }
         let had_session = peer.session.is_some();
         let Some(configured) = peer.configured_mut() else { return };
@@ -197,7 +198,7 @@ impl Engine {
 
     /// What UAPI `get=1` prints, except what the shell owns.
     #[must_use]
-    pub fn device(&self, _now: Now) -> DeviceStatus {
+    pub fn device(&self) -> DeviceStatus {
         DeviceStatus {
             private_key: self.identity.as_ref().map(|identity| identity.secret().clone()),
             public_key: self.identity.as_ref().map(|identity| *identity.public()),

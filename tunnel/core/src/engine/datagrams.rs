@@ -8,6 +8,7 @@ use crate::initiation::Claim;
 use crate::load::{Verdict, Work};
 use crate::message::{CookieReplyMessage, InitiationMessage, Message};
 use crate::output::{Output, send_datagram};
+use crate::peer::Origin;
 use crate::peers::PeerId;
 use crate::session::{Scratch, Step};
 use crate::time::Now;
@@ -221,7 +222,8 @@ impl Engine {
         if let Some(session) = &mut peer.session {
             session.schedule.heard(now.mono, data);
         }
-        let before = peer.endpoint.replace(from);
+        let known = std::mem::replace(&mut peer.origin, Origin::Known) == Origin::Known;
+        let before = peer.endpoint.replace(from).filter(|_| known);
         if let Some(old) = before.filter(|old| *old != from) {
             self.journal.totals.roamed += 1;
             let key = peer.key;

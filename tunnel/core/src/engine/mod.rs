@@ -7,6 +7,7 @@
 mod certify;
 mod configure;
 mod datagrams;
+mod hints;
 mod introduce;
 mod packets;
 mod timeouts;
@@ -55,6 +56,8 @@ pub struct Engine {
     routes: AllowedIps,
     floors: Floors,
     timers: Timers,
+    /// When hinted endpoints are called.
+    calls: Timers,
     rng: Entropy,
     load: Load,
     cookies: CookieIssuer,
@@ -77,6 +80,7 @@ impl Engine {
             routes: AllowedIps::default(),
             floors: Floors::default(),
             timers: Timers::default(),
+            calls: Timers::default(),
             load: Load::new(rng.draw(), now.mono),
             rng,
             cookies: CookieIssuer::new(),

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::output::Output;
+use crate::peer::Origin;
 use crate::peers::PeerId;
 use crate::session::{Scratch, Step};
 use crate::time::Now;
@@ -16,7 +17,8 @@ impl Engine {
         let session = self.timers.next().map(|at| (at, "session timer"));
         let unproven = self.certified.as_ref().and_then(|certified| certified.unproven.front());
         let unproven = unproven.map(|entry| (entry.until, "unproven introduction"));
-        session.into_iter().chain(unproven).min_by_key(|(at, _)| *at)
+        let call = self.calls.next().map(|at| (at, "call of a hinted endpoint"));
+        session.into_iter().chain(unproven).chain(call).min_by_key(|(at, _)| *at)
     }
 
     /// Does everything that is due.
@@ -27,6 +29,7 @@ impl Engine {
                 self.service(id, now, out);
             }
         }
+        self.make_calls(now, out);
         self.drop_unproven(now.mono);
     }
 
@@ -76,8 +79,13 @@ impl Engine {
         let revive = peer.keepalive().is_some();
         if peer.record().is_some() {
             peer.session = None;
-            let key = peer.key;
-            self.journal.push(Event::Expired { key });
+            if peer.is_hinted() {
+                // Nobody was there. The next call is the peer's own, or that of a packet for it.
+                peer.origin = Origin::Called;
+            } else {
+                let key = peer.key;
+                self.journal.push(Event::Expired { key });
+            }
         } else if let Some(session) = &mut peer.session {
             session.schedule.expired(now.mono, revive, &mut self.rng);
         }

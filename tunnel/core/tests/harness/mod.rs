@@ -210,6 +210,7 @@ impl Site {
             private_key: edge.clone(),
             listen_port: 51820,
             owners: vec![Self::owner("acme", &authority)],
+            endpoints: Vec::new(),
         };
         Self { authority, policy, list_number: 0 }
     }
@@ -238,7 +239,7 @@ impl Site {
 
     pub fn install(&self, clock: &Clock, edge: &mut Node) -> PolicyInstalled {
         let policy = VerifiedPolicy::new(self.policy.clone()).unwrap();
-        edge.engine.install_policy(clock.now(), policy, &mut edge.out)
+        edge.engine.install_policy(clock.now(), policy)
     }
 
     /// Puts the next list in force, with these serial numbers.
