@@ -18,6 +18,17 @@ pub(crate) fn digest(connection: &Connection, edge: Uuid) -> Result<Option<[u8; 
     Ok(statement.query_row([edge.to_string()], |row| row.get(0)).optional()?)
 }
 
+/// Seq of an edge's newest configuration; 0 before the first.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn newest_seq(connection: &Connection, edge: Uuid) -> Result<u64, DbError> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM config WHERE edge = ?1";
+    let seq: i64 = connection.query_row(sql, [edge.to_string()], |row| row.get(0))?;
+    Ok(seq.cast_unsigned())
+}
+
 /// Takes the next seq of an edge.
 ///
 /// # Errors

@@ -91,6 +91,17 @@ pub(crate) fn of_owner(connection: &Connection, owner: OwnerId, kind: IssuerKind
     Ok(connection.prepare_cached(sql)?.query_row(params![owner, kind.as_str()], issuer)?)
 }
 
+/// Number of the newest list of an issuer; 0 before the first.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn newest_number(connection: &Connection, key_id: &KeyId) -> Result<u64, DbError> {
+    let sql = "SELECT coalesce(crl_number, 0) FROM issuer WHERE key_id = ?1";
+    let number: i64 = connection.query_row(sql, [key_id.to_string()], |row| row.get(0))?;
+    Ok(number.cast_unsigned())
+}
+
 /// Notes that an issuer's list should say something else, and answers the number of this wish.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use crate::enrolment;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use rusqlite::Transaction;
 use std::sync::Arc;
 use verona_contract::api::{Ack, Challenge, ChallengeRequest, TunnelCertificate, TunnelKeyRequest};
 use verona_contract::problem::Problem;
@@ -89,28 +90,33 @@ pub(crate) async fn ack(
     Json(ack): Json<Ack>,
 ) -> Result<StatusCode, Failure> {
     let arrived_ns = clock::now_ns();
-    let in_range = |number: u64| i64::try_from(number).is_ok();
-    let number = match &ack {
-        Ack::Crl(ack) => ack.crl_number,
-        Ack::Config(ack) => ack.seq,
-    };
-    if !in_range(number) {
-        return Err(Failure::bad(format!("ack: {number} is not a number of ours")));
-    }
-    center
-        .db
-        .write(move |transaction| {
-            match &ack {
-                Ack::Crl(ack) => {
-                    let known = issuers::by_key_id(transaction, Scope::of(edge.owner), &ack.issuer)?;
-                    if known.is_none() {
-                        return Err(Failure::not_found(format!("ack: no issuer {}", ack.issuer)));
-                    }
-                    acks::insert_crl(transaction, edge.id, ack, arrived_ns)?;
-                }
-                Ack::Config(ack) => acks::insert_config(transaction, edge.id, ack, arrived_ns)?,
+    center.db.write(move |transaction| store_ack(transaction, &edge, &ack, arrived_ns)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// An ack of what was never made is refused: it would count as proof of what comes later.
+fn store_ack(
+    transaction: &Transaction<'_>,
+    edge: &EdgeCaller,
+    ack: &Ack,
+    arrived_ns: i64,
+) -> Result<(), Failure> {
+    let never = |what: &str, number: u64| Failure::bad(format!("ack: {what} {number} was never made"));
+    match ack {
+        Ack::Crl(ack) => {
+            let known = issuers::by_key_id(transaction, Scope::of(edge.owner), &ack.issuer)?;
+            let known = known.ok_or_else(|| Failure::not_found(format!("ack: no issuer {}", ack.issuer)))?;
+            if !(1..=issuers::newest_number(transaction, &known.key_id)?).contains(&ack.crl_number) {
+                return Err(never("list", ack.crl_number));
             }
-            Ok(StatusCode::NO_CONTENT)
-        })
-        .await
+            acks::insert_crl(transaction, edge.id, ack, arrived_ns)?;
+        }
+        Ack::Config(ack) => {
+            if !(1..=configs::newest_seq(transaction, edge.id)?).contains(&ack.seq) {
+                return Err(never("configuration", ack.seq));
+            }
+            acks::insert_config(transaction, edge.id, ack, arrived_ns)?;
+        }
+    }
+    Ok(())
 }

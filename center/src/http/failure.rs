@@ -9,6 +9,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use verona_contract::problem::{CONTENT_TYPE, Problem};
 
+/// Longest detail, in characters: what the caller sent may be a part of it.
+const MAX_DETAIL: usize = 500;
+
 /// A request that failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -20,7 +23,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, kind: "about:blank", detail: detail.into(), retry_after_s: None }
+        Self { status, kind: "about:blank", detail: one_line(detail.into()), retry_after_s: None }
     }
 
     /// 400: the request breaks a rule.
@@ -89,6 +92,14 @@ impl Failure {
         tracing::error!(error, "request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the center could not do this; its log says why")
     }
+}
+
+fn one_line(detail: String) -> String {
+    if detail.len() <= MAX_DETAIL && !detail.contains(char::is_control) {
+        return detail;
+    }
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    detail.chars().take(MAX_DETAIL).map(printable).collect()
 }
 
 impl From<DbError> for Failure {

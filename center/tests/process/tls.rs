@@ -74,6 +74,12 @@ fn wrong_requests_get_problem_documents() {
         let problem = answer.problem();
         assert!(problem.contains(detail) && !problem.contains('\n'), "{method} {path}: {problem}");
     }
+    // What the caller sent comes back as a part of one short line.
+    let (broken, long) = ("/v1/admin/clients/a%0Ab%1B", format!("/v1/admin/edges/{}", "x".repeat(9000)));
+    for path in [broken, &long] {
+        let problem = center.get(Some(&operator), path).problem();
+        assert!(problem.len() <= 510 && !problem.contains(char::is_control), "{problem:?}");
+    }
     for path in ["/v1/admin/owners", "/v1/edge/config", "/v1/client/profile", "/v1/crl/00"] {
         let answer = center.get(None, path);
         assert_eq!(answer.status, 401, "{path}");
