@@ -3,6 +3,7 @@
 use crate::challenges::Challenges;
 use crate::composer::Composer;
 use crate::db::Db;
+use crate::http::places::Places;
 use crate::lists::Lists;
 use crate::logs::LogStore;
 use crate::news::News;
@@ -24,6 +25,8 @@ pub(crate) struct Center {
     pub(crate) db: Db,
     /// Log records.
     pub(crate) logs: LogStore,
+    /// Requests with log records that are under way, by edge.
+    pub(crate) log_requests: Places<Uuid>,
     /// The process with the keys.
     pub(crate) signer: Signer,
     /// The newest list of each issuer, and who waits for the next.

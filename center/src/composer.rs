@@ -20,6 +20,7 @@ use uuid::Uuid;
 use verona_contract::base64::Octets;
 use verona_contract::config::{CrlPolicy, EdgeConfig, OwnerConfig, TunnelConfig, Version};
 use verona_contract::ipnet::IpNet;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// MTU of the tunnel: fits an outer IPv6 path of 1500.
 pub(crate) const MTU: u16 = 1420;
@@ -122,8 +123,11 @@ async fn compose_edge(
     let Some((mut config, before)) = db.read(move |db| draft(db, &edge)).await?.transpose()? else {
         return Ok(());
     };
-    let octets =
-        |config: &EdgeConfig| serde_json::to_vec(config).map_err(|error| ComposeError::Encode(id, error));
+    // It holds the root of the owner's preshared keys.
+    let octets = |config: &EdgeConfig| {
+        let json = serde_json::to_vec(config).map_err(|error| ComposeError::Encode(id, error));
+        json.map(Zeroizing::new)
+    };
     let mut says = [0; 32];
     says.copy_from_slice(digest(&SHA256, &octets(&config)?).as_ref());
     if before == Some(says) {
@@ -133,8 +137,10 @@ async fn compose_edge(
     config.seq = db.write(move |transaction| configs::take_seq(transaction, id)).await?;
     config.issued_at = Timestamp::now();
     let seq = config.seq;
-    let envelope = signer.bundle(octets(&config)?).await?;
-    let envelope = serde_json::to_vec(&envelope).map_err(|error| ComposeError::Encode(id, error))?;
+    let mut signed = signer.bundle(octets(&config)?).await?;
+    let envelope = serde_json::to_vec(&signed).map(Zeroizing::new);
+    signed.payload.0.zeroize();
+    let envelope = envelope.map_err(|error| ComposeError::Encode(id, error))?;
     db.write(move |transaction| configs::insert(transaction, id, seq, &says, &envelope)).await?;
     tracing::info!(edge = %id, seq, "configuration made");
     news.publish(id, seq);

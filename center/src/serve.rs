@@ -6,7 +6,7 @@ use crate::clock;
 use crate::composer::Composer;
 use crate::db::Db;
 use crate::http::tls::{ServerIdentity, server_config};
-use crate::http::{accept, router};
+use crate::http::{accept, logs, places::Places, router};
 use crate::init::Settings;
 use crate::lists::Lists;
 use crate::logs::LogStore;
@@ -35,8 +35,11 @@ const LISTS_EVERY: Duration = Duration::from_secs(1);
 /// Between two writes of when edges were heard.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
 
-/// Between two looks at the server leaf.
+/// Longest sleep until the server leaf is looked at again: the wall clock may jump.
 const LEAF_EVERY: Duration = Duration::from_secs(3600);
+
+/// From one attempt to renew the server leaf to the next.
+const LEAF_PAUSE: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -94,6 +97,7 @@ async fn assemble(
         url: settings.url,
         pin,
         logs: LogStore::open(&web.join("logs.db"))?,
+        log_requests: Places::new(logs::MAX_OF_EDGE),
         lists: Lists::load(db.clone(), signer.clone()).await?,
         db,
         signer,
@@ -158,25 +162,28 @@ impl ServerLeaf {
 
     /// Has the leaf renewed for ever, from two thirds of its life on.
     async fn keep(mut self, signer: Signer, identity: Arc<ServerIdentity>) {
-        let mut timer = tokio::time::interval(LEAF_EVERY);
         loop {
-            timer.tick().await;
-            if !self.is_due() {
+            let wait = self.until_due();
+            if !wait.is_zero() {
+                tokio::time::sleep(wait.min(LEAF_EVERY)).await;
                 continue;
             }
             match self.renew(&signer, &identity).await {
                 Ok(()) => tracing::info!("server certificate renewed"),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "server certificate not renewed"),
             }
+            tokio::time::sleep(LEAF_PAUSE).await;
         }
     }
 
-    fn is_due(&self) -> bool {
-        X509Certificate::from_der(&self.der).map_or(true, |(_, certificate)| {
+    fn until_due(&self) -> Duration {
+        // A leaf that cannot be read is due.
+        let due_s = X509Certificate::from_der(&self.der).map_or(0, |(_, certificate)| {
             let validity = certificate.validity();
             let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-            clock::now_s() >= from + (to - from) / 3 * 2
-        })
+            from + (to - from) / 3 * 2
+        });
+        Duration::from_secs(u64::try_from(due_s - clock::now_s()).unwrap_or(0))
     }
 
     async fn renew(&mut self, signer: &Signer, identity: &ServerIdentity) -> anyhow::Result<()> {

@@ -106,6 +106,10 @@ struct Sign {
     /// Life of edges' certificates in seconds, 10 to 1 year.
     #[arg(long, default_value_t = 2_592_000, value_parser = clap::value_parser!(i64).range(10..=31_536_000))]
     edge_life: i64,
+    /// Life of the center's server certificate in seconds, 160 to 1 year. It begins 300 s in the past and is
+    /// renewed at two thirds.
+    #[arg(long, default_value_t = 31_536_000, value_parser = clap::value_parser!(i64).range(160..=31_536_000))]
+    server_life: i64,
     /// Seconds from thisUpdate to nextUpdate of a list, 4 to 30 days.
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(i64).range(4..=2_592_000))]
     crl_life: i64,

@@ -4,6 +4,7 @@ use super::{Init, Serve, Sign};
 use crate::signer::service::{Lives, Service};
 use crate::signer::{socket, state::State};
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -23,7 +24,12 @@ pub(super) fn init(command: &Init) -> anyhow::Result<ExitCode> {
 
 pub(super) fn sign(command: &Sign) -> anyhow::Result<ExitCode> {
     tracing_to_stderr();
-    let lives = Lives { client_s: command.client_life, edge_s: command.edge_life, crl_s: command.crl_life };
+    let lives = Lives {
+        client_s: command.client_life,
+        edge_s: command.edge_life,
+        server_s: command.server_life,
+        crl_s: command.crl_life,
+    };
     let service = Service::new(State::open(&command.data)?, lives);
     let listener = socket::bind(&command.socket, !command.allow_uid.is_empty())?;
     println!("signing on {}", command.socket.display());
@@ -35,6 +41,7 @@ pub(super) fn sign(command: &Sign) -> anyhow::Result<ExitCode> {
 
 pub(super) fn serve(command: &Serve) -> anyhow::Result<ExitCode> {
     tracing_to_stderr();
+    raise_open_files();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
     runtime(threads)?.block_on(crate::serve::serve(&command.data, command.listen, &command.signer))?;
     Ok(ExitCode::SUCCESS)
@@ -53,6 +60,16 @@ pub(super) fn runtime(threads: usize) -> anyhow::Result<tokio::runtime::Runtime>
         .enable_all()
         .build()
         .context("cannot start the async runtime")
+}
+
+/// Lifts the soft limit of open files to the hard one: the usual 1024 would end before the connections do.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "limit of open files cannot be raised"),
+    }
 }
 
 fn tracing_to_stderr() {

@@ -1,6 +1,7 @@
 //! The accept loop: TCP, TLS, HTTP/1.1, with a limit on everything a stranger can make us hold.
 
-use super::connection::Connection;
+use super::connection::{Connection, Source};
+use super::places::{Place, Places};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -26,6 +27,24 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// TLS handshakes at once: they are the expensive part, and strangers can ask for them.
 const MAX_HANDSHAKES: usize = 256;
 
+/// Connections of one source: a large site behind one address. A stranger with one address can neither take
+/// them all nor hold the handshakes of others.
+const MAX_CONNECTIONS_PER_SOURCE: usize = 512;
+
+/// TLS handshakes of one source at once; more of them wait for each other.
+const MAX_HANDSHAKES_PER_SOURCE: usize = 32;
+
+/// The handshakes of one source.
+struct Handshakes(Semaphore);
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_HANDSHAKES_PER_SOURCE))
+    }
+}
+
+type SourcePlace = Place<Source, Handshakes>;
+
 /// From connect to the end of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -47,6 +66,7 @@ pub(crate) async fn serve(
 ) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let sources = Places::<Source, Handshakes>::new(MAX_CONNECTIONS_PER_SOURCE);
     let mut tasks = JoinSet::new();
     loop {
         let next = tokio::select! {
@@ -55,11 +75,15 @@ pub(crate) async fn serve(
             Some(_) = tasks.join_next() => continue,
         };
         let Some((stream, remote, permit)) = next else { continue };
+        let Some(place) = sources.take(Source::of(remote.ip())) else {
+            tracing::debug!(%remote, "too many connections of this source; closed");
+            continue;
+        };
         let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
         let handshakes = Arc::clone(&handshakes);
         tasks.spawn(async move {
             let _permit = permit;
-            if let Some(stream) = handshake(stream, remote, &tls, &handshakes).await {
+            if let Some(stream) = handshake(stream, remote, &tls, &place, &handshakes).await {
                 converse(stream, remote, router, stop).await;
             }
         });
@@ -91,11 +115,14 @@ async fn handshake(
     stream: TcpStream,
     remote: SocketAddr,
     tls: &TlsAcceptor,
+    place: &SourcePlace,
     handshakes: &Semaphore,
 ) -> Option<TlsStream<TcpStream>> {
     // Small answers to long-polls must not wait for Nagle; a socket that refuses works all the same.
     let _ = stream.set_nodelay(true);
     let run = async {
+        // Its own first: who waits for his neighbours must not hold what others need.
+        let _own = place.shared.0.acquire().await.ok()?;
         let _permit = handshakes.acquire().await.ok()?;
         match tls.accept(stream).await {
             Ok(stream) => Some(stream),

@@ -15,7 +15,7 @@ use prost::Message as _;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use verona_contract::log::Record;
 use verona_contract::otlp::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse, MAX_REQUEST, from_request,
@@ -25,8 +25,14 @@ use verona_contract::problem::Problem;
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
 
-/// Requests decoded and stored at once; each takes up to 16 MiB twice and a core. The rest waits, and is sent
-/// away after [`PATIENCE`]: edges keep their records and come back.
+/// Requests of one edge at once: one that is under way, and one of a connection that the edge has given up.
+pub(crate) const MAX_OF_EDGE: usize = 2;
+
+/// Bodies in memory at once, up to 16 MiB each. An edge that sends slowly holds its own share only.
+static BODIES: Semaphore = Semaphore::const_new(32);
+
+/// Requests decoded and stored at once; each takes a core. The rest waits, and is sent away after
+/// [`PATIENCE`]: edges keep their records and come back.
 static SLOTS: Semaphore = Semaphore::const_new(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,7 +48,7 @@ enum Encoding {
         description = "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest, also as JSON, also gzip"),
     responses((status = 200, description = "ExportLogsServiceResponse", content_type = "application/x-protobuf"),
         (status = 400, body = Problem), (status = 403, body = Problem), (status = 413, body = Problem),
-        (status = 415, body = Problem), (status = 503, body = Problem)))]
+        (status = 415, body = Problem), (status = 429, body = Problem), (status = 503, body = Problem)))]
 pub(crate) async fn ingest(
     State(center): State<Arc<Center>>,
     edge: EdgeCaller,
@@ -54,10 +60,12 @@ pub(crate) async fn ingest(
         _ => return Err(Failure::media_type("application/x-protobuf or application/json")),
     };
     let gzip = is_gzip(request.headers())?;
-    let busy = || Failure::unavailable("too many log requests at once", 5);
-    let slot = tokio::time::timeout(PATIENCE, SLOTS.acquire()).await.map_err(|_| busy())?;
-    let _slot = slot.map_err(|_| busy())?;
+    let _place = center.log_requests.take(edge.id).ok_or_else(|| {
+        Failure::too_many(format!("an edge may send {MAX_OF_EDGE} log requests at once"), 1)
+    })?;
+    let _body = turn(&BODIES).await?;
     let octets = body::read(request.into_body(), MAX_REQUEST).await?;
+    let _slot = turn(&SLOTS).await?;
     let records = tokio::task::spawn_blocking(move || decode(octets, encoding, gzip))
         .await
         .map_err(|_| Failure::bad("log request cannot be decoded"))??;
@@ -67,6 +75,11 @@ pub(crate) async fn ingest(
     let stored = center.logs.store(edge.owner, records).await?;
     tracing::debug!(edge = %edge.id, stored.stored, stored.repeated, stored.refused, "log records");
     answer(encoding, stored.refused)
+}
+
+async fn turn(semaphore: &'static Semaphore) -> Result<SemaphorePermit<'static>, Failure> {
+    let busy = || Failure::unavailable("too many log requests at once", 5);
+    tokio::time::timeout(PATIENCE, semaphore.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())
 }
 
 fn is_gzip(headers: &HeaderMap) -> Result<bool, Failure> {

@@ -14,6 +14,7 @@ pub(crate) mod est;
 pub(crate) mod failure;
 pub(crate) mod lists;
 pub(crate) mod logs;
+pub(crate) mod places;
 pub(crate) mod tls;
 pub(crate) mod wait;
 

@@ -13,6 +13,7 @@ use verona_contract::config::OwnerCode;
 use verona_contract::dsse::Envelope;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::KeyId;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// How long the signer may take; a list of a million entries takes about a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -133,8 +134,13 @@ impl Signer {
     /// # Errors
     ///
     /// [`SignerError`].
-    pub(crate) async fn bundle(&self, payload: Vec<u8>) -> Result<Envelope, SignerError> {
-        match self.ask(&Request::Bundle { payload: Octets(payload) }).await? {
+    pub(crate) async fn bundle(&self, mut payload: Zeroizing<Vec<u8>>) -> Result<Envelope, SignerError> {
+        let mut request = Request::Bundle { payload: Octets(std::mem::take(&mut *payload)) };
+        let reply = self.ask(&request).await;
+        if let Request::Bundle { payload } = &mut request {
+            payload.0.zeroize();
+        }
+        match reply? {
             Reply::Bundle(envelope) => Ok(envelope),
             _ => Err(SignerError::Protocol),
         }
@@ -157,13 +163,13 @@ impl Signer {
         answer.map_err(SignerError::Refused)
     }
 
-    async fn exchange(&self, request: &Request) -> io::Result<Vec<u8>> {
+    async fn exchange(&self, request: &Request) -> io::Result<Zeroizing<Vec<u8>>> {
         let mut stream = UnixStream::connect(&self.path).await?;
         // It may hold an owner's PSK root.
-        let mut line = zeroize::Zeroizing::new(serde_json::to_vec(request)?);
+        let mut line = Zeroizing::new(serde_json::to_vec(request)?);
         line.push(b'\n');
         stream.write_all(&line).await?;
-        let mut answer = Vec::new();
+        let mut answer = Zeroizing::new(Vec::new());
         let mut reader = BufReader::new(&mut stream).take(MAX_LINE);
         if reader.read_until(b'\n', &mut answer).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

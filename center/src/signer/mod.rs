@@ -1,8 +1,22 @@
 //! The signer: the one process that holds the CA keys and the key of the configurations.
 //!
 //! It signs nothing that it did not build or check itself: leaves and lists are built here from fields, and
-//! a configuration must fit what the signer itself remembers of owners and edges. So a breached web tier can
-//! neither add a foreign anchor, nor push a certificate of another owner, nor roll an edge or a list back.
+//! a configuration must fit what the signer itself remembers of owners and edges. Run it as a user of its own
+//! (`--allow-uid`); under one user the split keeps out a bug, not an intruder.
+//!
+//! # What a breached web tier can and cannot do
+//!
+//! It cannot read a CA key or the configuration key, add a foreign anchor, push or list a certificate that
+//! the signer did not issue for that owner, name an address outside of the owner's network, move an edge to
+//! another owner, roll an edge or a list back, take anybody revoked for good off a list, or have that subject
+//! certified again. Each signature is in the signer's own append-only journal.
+//!
+//! It can, because enrolment is its own business: have *new* clients and admins certified under the CAs of any
+//! owner, and keys of its choice for the owner's edges and for clients that are not revoked; lift a hold or
+//! leave one out; hold back new lists and configurations until the boxes raise the alarm at nextUpdate;
+//! change ports, routes, list policy and preshared keys of a configuration; read the roots of the preshared
+//! keys, log records and whatever else is in its database; pose as the center, whose TLS key it has.
+//! A client that was disabled only is safe again once it is revoked: that order cannot be taken back.
 
 pub(crate) mod bundle;
 pub(crate) mod ca_key;

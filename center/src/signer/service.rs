@@ -18,6 +18,7 @@ use verona_contract::csr::VerifiedCsr;
 use verona_contract::dsse::Envelope;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::KeyId;
+use zeroize::Zeroizing;
 
 const DAY_S: i64 = 24 * 3600;
 
@@ -28,19 +29,20 @@ pub(crate) struct Lives {
     pub(crate) client_s: i64,
     /// Leaves of edges. A box in a cupboard must come back without a visit.
     pub(crate) edge_s: i64,
+    /// The center's own server leaf. A year: clients pin the CA, so nobody waits for it.
+    pub(crate) server_s: i64,
     /// From thisUpdate to nextUpdate. Short: edges raise the alarm sooner when the center is away.
     pub(crate) crl_s: i64,
 }
 
 impl Default for Lives {
     fn default() -> Self {
-        Self { client_s: 7 * DAY_S, edge_s: 30 * DAY_S, crl_s: DAY_S }
+        Self { client_s: 7 * DAY_S, edge_s: 30 * DAY_S, server_s: 365 * DAY_S, crl_s: DAY_S }
     }
 }
 
-/// Lives of what people and servers use.
+/// Life of what people use.
 const ADMIN_LIFE_S: i64 = 365 * DAY_S;
-const SERVER_LIFE_S: i64 = 365 * DAY_S;
 
 /// Why a request came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +230,7 @@ impl Service {
             key: certificate::device_spki(csr.spki())?,
             names: vec![name],
             usage: Usage::TlsServer,
-            life_s: SERVER_LIFE_S,
+            life_s: self.lives.server_s,
         };
         self.issue(&issuer, request, "server leaf", &host)
     }
@@ -274,7 +276,9 @@ impl Service {
     }
 
     fn bundle(&self, payload: Octets) -> Result<Reply, ServiceError> {
-        let config = EdgeConfig::parse(&payload.0).map_err(|error| refused(error.to_string()))?;
+        // It holds the root of the owner's preshared keys.
+        let payload = Zeroizing::new(payload.0);
+        let config = EdgeConfig::parse(&payload).map_err(|error| refused(error.to_string()))?;
         let id = config.edge_id;
         let edge = self.state.edge(id)?.ok_or_else(|| refused(format!("unknown edge {id}")))?;
         let issuers = self.state.issuers_of(Some(&edge.owner))?;
@@ -282,8 +286,8 @@ impl Service {
         if !self.state.take_seq(id, config.seq)? {
             return Err(refused(format!("seq: {} is not above the last one signed", config.seq)));
         }
-        self.state.record("bundle", &format!("{id} {}", config.seq), &payload.0)?;
-        Ok(Reply::Bundle(Envelope::sign(PAYLOAD_TYPE, payload.0, &[self.state.config_key()])))
+        self.state.record("bundle", &format!("{id} {}", config.seq), &payload)?;
+        Ok(Reply::Bundle(Envelope::sign(PAYLOAD_TYPE, payload.to_vec(), &[self.state.config_key()])))
     }
 
     fn issuer(&self, id: &KeyId) -> Result<IssuerState, ServiceError> {

@@ -1,6 +1,6 @@
 //! The signer's Unix socket: who may speak, one line in, one line out.
 
-use super::protocol::{Answer, MAX_LINE, Request};
+use super::protocol::{Answer, MAX_LINE, Reply, Request};
 use super::service::Service;
 use crate::private_file::FileError;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -11,9 +11,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use zeroize::{Zeroize as _, Zeroizing};
 
-/// How long a line may take to come or go, once begun. Connections may be idle for as long as they like.
-const LINE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For each wait on the peer, either way. Who has nothing to ask closes.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connections at once, a thread each; one more is closed.
+const MAX_CONNECTIONS: usize = 512;
 
 /// Binds the socket. Its mode lets only the signer's own user in, or everyone when `others` may ask: then
 /// the peer's credentials alone decide.
@@ -41,11 +45,20 @@ pub(crate) fn bind(path: &Path, others: bool) -> Result<UnixListener, FileError>
 /// Serves for ever, a thread for each connection.
 pub(crate) fn serve(listener: &UnixListener, service: Service, allowed: &[Uid]) {
     let service = Arc::new(service);
+    // Each conversation holds one.
+    let open = Arc::new(());
     for connection in listener.incoming() {
         match connection {
             Ok(stream) if may_speak(&stream, allowed) => {
-                let service = Arc::clone(&service);
-                std::thread::spawn(move || converse(&stream, &service));
+                if Arc::strong_count(&open) > MAX_CONNECTIONS {
+                    tracing::warn!("more than {MAX_CONNECTIONS} connections at once; closed");
+                    continue;
+                }
+                let (service, open) = (Arc::clone(&service), Arc::clone(&open));
+                std::thread::spawn(move || {
+                    converse(&stream, &service);
+                    drop(open);
+                });
             }
             Ok(_) => tracing::warn!("connection by another user refused"),
             Err(error) => {
@@ -65,10 +78,15 @@ fn may_speak(stream: &UnixStream, allowed: &[Uid]) -> bool {
 }
 
 fn converse(stream: &UnixStream, service: &Service) {
+    if let Err(error) = stream.set_read_timeout(Some(WAIT_TIMEOUT)) {
+        tracing::warn!(%error, "connection closed: its read timeout cannot be set");
+        return;
+    }
     let mut reader = BufReader::new(stream);
-    let mut line = Vec::new();
+    // Configurations hold the roots of preshared keys.
+    let mut line = Zeroizing::new(Vec::new());
     loop {
-        line.clear();
+        line.zeroize();
         let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line);
         if !matches!(read, Ok(1..)) {
             return;
@@ -78,7 +96,7 @@ fn converse(stream: &UnixStream, service: &Service) {
         } else {
             Err(format!("a request is one line of at most {MAX_LINE} octets"))
         };
-        if let Err(error) = reply(stream, &answer) {
+        if let Err(error) = reply(stream, answer) {
             tracing::warn!(%error, "answer not delivered");
             return;
         }
@@ -90,9 +108,12 @@ fn answer(line: &[u8], service: &Service) -> Answer {
     service.answer(request)
 }
 
-fn reply(mut stream: &UnixStream, answer: &Answer) -> std::io::Result<()> {
-    stream.set_write_timeout(Some(LINE_TIMEOUT))?;
-    let mut line = serde_json::to_vec(answer)?;
+fn reply(mut stream: &UnixStream, mut answer: Answer) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(WAIT_TIMEOUT))?;
+    let mut line = Zeroizing::new(serde_json::to_vec(&answer)?);
+    if let Ok(Reply::Bundle(envelope)) = &mut answer {
+        envelope.payload.0.zeroize();
+    }
     line.push(b'\n');
     stream.write_all(&line)
 }

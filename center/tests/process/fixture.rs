@@ -24,8 +24,8 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_verona-center");
 pub struct Center {
     pub directory: tempfile::TempDir,
     pub port: u16,
-    signer: Child,
-    server: Child,
+    pub signer: Child,
+    pub server: Child,
 }
 
 impl Drop for Center {
@@ -95,6 +95,21 @@ impl Center {
         serve.arg("serve").arg("--data").arg(data.join("web")).arg("--signer").arg(&socket);
         let server = ready(serve.arg("--listen").arg(format!("127.0.0.1:{port}")), "listening on", &log);
         Self { directory, port, signer, server }
+    }
+
+    /// Kills the serving process and starts it again.
+    pub fn restart_server(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+        let mut serve = Command::new(BINARY);
+        serve
+            .arg("serve")
+            .arg("--data")
+            .arg(self.path("c/web"))
+            .arg("--signer")
+            .arg(self.path("c/sign.sock"));
+        serve.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        self.server = ready(&mut serve, "listening on", &self.path("serve2.log"));
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -294,7 +309,7 @@ pub fn identity_tls(identity: &Value) -> Tls {
     Tls { key: key.secret_der().to_vec(), certificate }
 }
 
-fn ready(command: &mut Command, line: &str, log: &Path) -> Child {
+pub fn ready(command: &mut Command, line: &str, log: &Path) -> Child {
     let log = std::fs::File::create(log).unwrap();
     let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
     let mut said = String::new();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use verona_contract::log::{Hash, Record, Severity, Stream};
 use verona_contract::otlp::{ExportLogsServiceResponse, to_request};
 
-fn records(edge: Uuid, count: u64) -> Vec<Record> {
+pub fn records(edge: Uuid, count: u64) -> Vec<Record> {
     let mut previous = Hash::GENESIS;
     let next = |seq| {
         let record = Record {
@@ -32,11 +32,11 @@ fn records(edge: Uuid, count: u64) -> Vec<Record> {
     (1..=count).map(next).collect()
 }
 
-fn send(center: &Center, tls: &Tls, fields: &str, body: Vec<u8>) -> Answer {
+pub fn send(center: &Center, tls: &Tls, fields: &str, body: Vec<u8>) -> Answer {
     center.call(Some(tls), "POST", "/v1/logs", fields, |_| body)
 }
 
-const PROTOBUF: &str = "Content-Type: application/x-protobuf";
+pub const PROTOBUF: &str = "Content-Type: application/x-protobuf";
 
 #[test]
 fn both_encodings_gzip_repetition_and_forgery() {

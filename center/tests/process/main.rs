@@ -7,6 +7,9 @@
 mod clients;
 mod est;
 mod fixture;
+mod flood;
 mod logs;
 mod signer;
+mod timers;
 mod tls;
+mod users;

@@ -93,7 +93,7 @@ fn leaves_keep_to_their_issuer_and_lists_grow() {
         |code: &str| owners.as_array().unwrap().iter().find(|owner| owner["code"] == json!(code)).unwrap();
     let register = center.ask_signer(&json!({"register-edge": {"edge": edge, "owner": b}}));
     assert!(refused(&register).contains("belongs to another owner"), "{register}");
-    let device = verona_contract::csr::DeviceKey::from_entropy(&crate::fixture::entropy()).unwrap();
+    let device = DeviceKey::from_entropy(&entropy()).unwrap();
     let csr = encode(device.request("x", None).unwrap());
     let leaf = json!({"device-leaf": {"issuer": of(&b)["edge_ca"], "subject": edge, "csr": csr}});
     assert!(refused(&center.ask_signer(&leaf)).contains("not registered with this owner"));
