@@ -133,11 +133,6 @@ impl Edges {
         self.edges.iter().any(|edge| edge.link.is_connected())
     }
 
-    /// Whether no edge answers, or those that did leave what is sent without an answer.
-    pub(crate) fn is_in_trouble(&self, now: Instant) -> bool {
-        self.edges.iter().all(|edge| !edge.link.is_connected() || edge.link.is_silent(now))
-    }
-
     /// As of the last [`Edges::watch`].
     pub(crate) fn status(&self) -> Vec<EdgeStatus> {
         self.edges.iter().map(Edge::status).collect()
@@ -244,13 +239,13 @@ impl Edge {
     fn sample(&self) -> Sample {
         self.peer.as_ref().map_or_else(Sample::default, |peer| Sample {
             rx_bytes: peer.rx_bytes,
-            tx_bytes: peer.tx_bytes,
             last_handshake: peer.last_handshake,
+            unanswered: peer.unanswered,
         })
     }
 
     fn status(&self) -> EdgeStatus {
-        let Sample { rx_bytes, tx_bytes, last_handshake } = self.sample();
+        let Sample { rx_bytes, last_handshake, .. } = self.sample();
         EdgeStatus {
             edge: self.profile.edge,
             name: self.profile.name.clone(),
@@ -258,7 +253,7 @@ impl Edge {
             endpoint: self.endpoint(),
             last_handshake: last_handshake.and_then(|at| at.try_into().ok()),
             rx_bytes,
-            tx_bytes,
+            tx_bytes: self.peer.as_ref().map_or(0, |peer| peer.tx_bytes),
         }
     }
 }

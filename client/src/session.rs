@@ -197,7 +197,7 @@ impl Session {
             (self.disabled, self.notice) = (false, None);
         }
         let now = Instant::now();
-        if self.edges.is_in_trouble(now.into_std()) && self.next_hurry <= now {
+        if !self.edges.is_connected() && self.next_hurry <= now {
             // The center may know why.
             self.hurry.notify_one();
             self.next_hurry = now + HURRY;
@@ -273,11 +273,10 @@ impl Session {
     }
 
     fn status(&self) -> Status {
-        let in_trouble = self.edges.is_in_trouble(Instant::now().into_std());
         let state = match (self.edges.is_connected(), self.disabled) {
-            (_, true) if in_trouble => State::Disabled,
             (true, _) => State::Connected,
-            (false, _) => State::Connecting,
+            (false, true) => State::Disabled,
+            (false, false) => State::Connecting,
         };
         Status {
             state,

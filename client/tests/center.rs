@@ -8,7 +8,7 @@ use lab::parts::{Center, Edge, VeronaClient};
 use lab::{ClientPlan, Plan, Run, Topology, address, alone, wait};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use verona_contract::base64;
 use verona_contract::cert::Leaf;
 use verona_contract::enrolment::EnrolmentCode;
@@ -172,6 +172,20 @@ fn one_life_of_a_tunnel() {
     edge.tunnel.crash().unwrap();
     edge.tunnel_again().unwrap();
     wait::until("traffic to be back after the edge's restart", Duration::from_secs(6), ping).unwrap();
+
+    // One that stays away is told of after a few unanswered handshakes, and that it is back, too.
+    edge.tunnel.crash().unwrap();
+    let gone = Instant::now();
+    let sending = || {
+        ping();
+        Ok((alice.status()?["state"] == "connecting").then_some(()))
+    };
+    wait::for_value("the client to know that its edge is gone", 2 * LIMIT, sending).unwrap();
+    let noticed = gone.elapsed();
+    assert!(noticed > Duration::from_secs(3) && noticed < Duration::from_secs(10), "{noticed:?}");
+    edge.tunnel_again().unwrap();
+    becomes("connected");
+    wait::until("traffic to be back with the edge", LIMIT, ping).unwrap();
 
     // The center says why nothing works any more, and that it works again.
     scene.center.admin(&["client", "disable", &id]).unwrap();

@@ -99,6 +99,10 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// When the last handshake was confirmed, by our wall clock.
     pub last_handshake: Option<SystemTime>,
+    /// Initiations sent since the last handshake that ended, retries included. 0 without a session; it stays
+    /// above 0 while the protocol gives up and begins again. Silence alone does not raise it: a one-way flow
+    /// is asked about now and then, and a peer that lives answers.
+    pub unanswered: u32,
     /// Octets of authenticated datagrams received, headers of WireGuard included.
     pub rx_bytes: u64,
     /// Octets of datagrams sent, headers of WireGuard included.

@@ -37,6 +37,8 @@ pub(crate) struct Schedule {
     patience: Duration,
     retry_at: Option<Instant>,
     attempts: u32,
+    /// Initiations since the last handshake that ended, over expiry and revival.
+    unanswered: u32,
     revive_at: Option<Instant>,
 }
 
@@ -51,6 +53,7 @@ impl Schedule {
             patience: PATIENCE,
             retry_at: None,
             attempts: 0,
+            unanswered: 0,
             revive_at: None,
         }
     }
@@ -58,6 +61,7 @@ impl Schedule {
     /// We sent an initiation.
     pub(crate) fn initiated(&mut self, now: Instant, brisk: bool, rng: &mut Entropy) {
         self.attempts = self.attempts.saturating_add(1);
+        self.unanswered = self.unanswered.saturating_add(1);
         self.traversal = now;
         self.revive_at = None;
         let interval = if brisk && self.attempts <= BRISK_ATTEMPTS { BRISK_RETRY } else { RETRY };
@@ -70,6 +74,7 @@ impl Schedule {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
         }
         self.attempts = 0;
+        self.unanswered = 0;
         self.retry_at = None;
         self.revive_at = None;
     }
@@ -103,6 +108,11 @@ impl Schedule {
     /// Whether this handshake is not the first attempt.
     pub(crate) const fn is_retrying(&self) -> bool {
         self.attempts > 0
+    }
+
+    /// Initiations that we sent since the last handshake that ended.
+    pub(crate) const fn unanswered(&self) -> u32 {
+        self.unanswered
     }
 
     /// The protocol gave up. With `revive` we begin again, spread over one Rekey-Timeout so that the peers of

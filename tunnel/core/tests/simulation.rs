@@ -325,6 +325,55 @@ fn giving_up_is_not_the_end_however_long_the_keepalive_interval() {
 }
 
 #[test]
+fn unanswered_initiations_are_counted_until_a_handshake_ends() {
+    let unanswered = |world: &World| world.nodes[0].engine.device().peers[0].unanswered;
+    let mut world = pair(Some(25));
+    assert_eq!(unanswered(&world), 1, "spoken to at once");
+    world.run(SECOND * 2);
+    assert_eq!(unanswered(&world), 0);
+    let mut most = 0;
+    for number in 0..200 {
+        // One way only: the receiver's keepalives are all that comes back, and no handshake stays open.
+        world.send(0, &there(number));
+        world.run(SECOND);
+        most = most.max(unanswered(&world));
+    }
+    assert!(most <= 1, "{most} in a one-way flow, where each is answered at once");
+    world.weather = CUT_OFF;
+    let before = world.times(0, INITIATION).len();
+    let mut last = 0;
+    for second in 0..300 {
+        world.run(SECOND);
+        let now = unanswered(&world);
+        assert_eq!(now as usize, world.times(0, INITIATION).len() - before, "after {second} s");
+        last = now;
+    }
+    assert!(last > 20, "{last}: giving up after 90 s does not clear it");
+    world.weather = CALM;
+    world.run(SECOND * 30);
+    assert_eq!(unanswered(&world), 0);
+}
+
+#[test]
+fn a_brisk_client_has_five_unanswered_initiations_5_s_after_its_edge_went() {
+    let (mut world, _site) = certified_world(seed());
+    let flow = |world: &mut World, tenths: u64| {
+        for number in 0..tenths {
+            world.send(1, &packet("10.9.0.11", "10.9.255.1", &number.to_be_bytes()));
+            world.run(SECOND / 10);
+            if number % 5 == 0 {
+                world.send(0, &packet("10.9.255.1", "10.9.0.11", &number.to_be_bytes()));
+            }
+        }
+        world.nodes[1].engine.device().peers[0].unanswered
+    };
+    assert_eq!(flow(&mut world, 100), 0);
+    world.weather = CUT_OFF;
+    let counts = [flow(&mut world, 30), flow(&mut world, 30)];
+    assert!((1..5).contains(&counts[0]) && counts[1] >= 5, "{counts:?} after 3 s and 6 s");
+}
+
+#[test]
 fn an_idle_link_comes_back_with_its_first_packet_after_hours() {
     let mut world = pair(None);
     world.send(0, &there(1));

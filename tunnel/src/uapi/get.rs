@@ -77,6 +77,7 @@ mod tests {
             preshared_key: None,
             endpoint: Some("[fe80::1%3]:51820".parse().unwrap()),
             last_handshake: Some(UNIX_EPOCH + Duration::new(1_700_000_000, 5)),
+            unanswered: 0,
             rx_bytes: 7,
             tx_bytes: 9,
             persistent_keepalive: 25,

@@ -212,6 +212,7 @@ impl Engine {
             preshared_key: self.preshared_key(peer),
             endpoint: peer.endpoint,
             last_handshake: peer.last_handshake,
+            unanswered: peer.session.as_ref().map_or(0, |session| session.schedule.unanswered()),
             rx_bytes: peer.rx_bytes,
             tx_bytes: peer.tx_bytes,
             persistent_keepalive: peer.configured().map_or(0, |configured: &Configured| configured.keepalive),
