@@ -106,11 +106,12 @@ async fn compose_owner(
     owner: OwnerId,
 ) -> Result<(), ComposeError> {
     let edges = db.read(move |db| edges::list(db, Scope::of(owner))).await?;
-    // An edge without a tunnel key has nothing to configure yet.
+    // An edge without a tunnel key has nothing to configure yet. One that fails holds up none of the others.
+    let mut result = Ok(());
     for edge in edges.into_iter().filter(|edge| edge.tunnel_key.is_some()) {
-        compose_edge(db, signer, news, edge).await?;
+        result = result.and(compose_edge(db, signer, news, edge).await);
     }
-    Ok(())
+    result
 }
 
 async fn compose_edge(

@@ -25,7 +25,8 @@ impl Passwords {
     /// [`Failure`] of our own.
     pub(crate) async fn hash(&self, password: Zeroizing<String>) -> Result<String, Failure> {
         let salt = entropy::octets::<16>()?;
-        self.run(move || {
+        let allowed = || Ok(());
+        self.run(allowed, move || {
             let salt = SaltString::encode_b64(&salt).ok()?;
             argon2().hash_password(password.as_bytes(), &salt).ok().map(|hash| hash.to_string())
         })
@@ -33,22 +34,33 @@ impl Passwords {
         .ok_or_else(|| Failure::bad("password cannot be hashed"))
     }
 
-    /// Whether `password` is the one that was hashed.
+    /// Whether `password` is the one that was hashed. `allowed` is asked when its turn has come: those who
+    /// waited in the same queue may have failed too often by then.
     ///
     /// # Errors
     ///
-    /// [`Failure`] of our own.
-    pub(crate) async fn verify(&self, password: Zeroizing<String>, hash: String) -> Result<bool, Failure> {
-        self.run(move || {
+    /// That of `allowed`, or [`Failure`] of our own.
+    pub(crate) async fn verify(
+        &self,
+        password: Zeroizing<String>,
+        hash: String,
+        allowed: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
+        self.run(allowed, move || {
             PasswordHash::new(&hash)
                 .is_ok_and(|hash| argon2().verify_password(password.as_bytes(), &hash).is_ok())
         })
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    async fn run<T: Send + 'static>(
+        &self,
+        allowed: impl FnOnce() -> Result<(), Failure>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let busy = || Failure::unavailable("too many logins at once; try again", 1);
         let _permit = self.0.acquire().await.map_err(|_| busy())?;
+        allowed()?;
         tokio::task::spawn_blocking(work).await.map_err(|_| busy())
     }
 }
@@ -68,8 +80,11 @@ mod tests {
         let text = |text: &str| Zeroizing::new(text.to_owned());
         let hash = passwords.hash(text("correct horse")).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify(text("correct horse"), hash.clone()).await.unwrap());
-        assert!(!passwords.verify(text("correct hors"), hash).await.unwrap());
-        assert!(!passwords.verify(text("x"), "not a hash".into()).await.unwrap());
+        let allowed = || Ok(());
+        assert!(passwords.verify(text("correct horse"), hash.clone(), allowed).await.unwrap());
+        assert!(!passwords.verify(text("correct hors"), hash.clone(), allowed).await.unwrap());
+        assert!(!passwords.verify(text("x"), "not a hash".into(), allowed).await.unwrap());
+        let refused = || Err(Failure::too_many("wait", 1));
+        assert!(passwords.verify(text("correct horse"), hash, refused).await.is_err());
     }
 }

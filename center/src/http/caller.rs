@@ -211,7 +211,7 @@ async fn check_password(
     let login = center.db.read(move |db| admins::login(db, owner, id)).await?;
     let (login, hash) = login.ok_or_else(wrong)?;
     let same_login = login == basic.user;
-    let right = center.passwords.verify(basic.password, hash).await?;
+    let right = center.passwords.verify(basic.password, hash, || center.throttle.check(source)).await?;
     if same_login && right {
         Ok(())
     } else {

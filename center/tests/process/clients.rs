@@ -231,6 +231,23 @@ fn owners_are_apart() {
     assert_eq!(center.get(Some(&identity_tls(&identity)), "/v1/admin/clients").status, 401);
     let owners = center.ok(&["owner", "list"]);
     let foreign = owners.as_array().unwrap().iter().find(|owner| owner["code"] == json!(a)).unwrap();
-    let path = format!("/v1/crl/{}", foreign["client_ca"].as_str().unwrap());
-    assert_eq!(center.get(Some(&tls_b), &path).status, 404);
+    let list = format!("/v1/crl/{}", foreign["client_ca"].as_str().unwrap());
+    assert_eq!(center.get(Some(&tls_b), &list).status, 404);
+    passwords_cannot_be_tried_all_at_once(&center, &path);
+}
+
+/// The count of wrong attempts holds also for those that came before the first was answered.
+fn passwords_cannot_be_tried_all_at_once(center: &Center, identity: &std::path::Path) {
+    let identity: Value = serde_json::from_slice(&std::fs::read(identity).unwrap()).unwrap();
+    let tls = identity_tls(&identity);
+    let basic = verona_contract::base64::encode("anna:wrong horse battery");
+    let fields = format!("Authorization: Basic {basic}");
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let attempt = || center.call(Some(&tls), "GET", "/v1/admin/clients", &fields, |_| Vec::new()).status;
+        let attempts: Vec<_> = (0..40).map(|_| scope.spawn(attempt)).collect();
+        attempts.into_iter().map(|attempt| attempt.join().unwrap()).collect()
+    });
+    let tried = statuses.iter().filter(|status| **status == 401).count();
+    assert!(tried <= 14, "{tried} of 40 passwords were tried: {statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 40 - tried, "{statuses:?}");
 }

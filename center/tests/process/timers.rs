@@ -28,6 +28,32 @@ fn lists_are_made_again_before_their_end() {
 }
 
 #[test]
+fn a_list_that_cannot_be_made_holds_up_no_other() {
+    let center = Center::start_with(&["--crl-life", "6"]);
+    let owner = center.owner("A", "10.8.0.0/24");
+    let (_, tls, _) = center.enrolled_edge(&owner, "S-1");
+    let lists = center.ok(&["crl", "list"]);
+    let mut issuers: Vec<&str> =
+        lists.as_array().unwrap().iter().map(|list| list["issuer"].as_str().unwrap()).collect();
+    // Lists are made in this order. The signer refuses the first: it never issued such a certificate.
+    issuers.sort_unstable();
+    let database = rusqlite::Connection::open(center.path("c/web/center.db")).unwrap();
+    let sql = "INSERT INTO certificate(issuer, serial, subject, use, der, not_after_s, status, since_s)
+        VALUES (?1, '40beef', 'x', 'tunnel', x'00', 9999999999, 'hold', 0)";
+    assert_eq!(database.execute(sql, [issuers[0]]).unwrap(), 1);
+    let poll = |issuer: &str, number: u64| {
+        let fields = format!("If-None-Match: \"{number}\"\r\nPrefer: wait=9");
+        center.call(Some(&tls), "GET", &format!("/v1/crl/{issuer}"), &fields, |_| Vec::new())
+    };
+    let newest = poll(issuers[0], 0).field("etag").unwrap().trim_matches('"').parse().unwrap();
+    assert_eq!(poll(issuers[1], 1).status, 200);
+    assert_eq!(poll(issuers[1], 2).status, 200);
+    assert_eq!(poll(issuers[0], newest).status, 304, "nothing newer of the refused one");
+    let log = std::fs::read_to_string(center.path("serve.log")).unwrap();
+    assert!(log.contains("this CA issued no certificate with serial number 40beef"), "{log}");
+}
+
+#[test]
 fn the_server_leaf_is_renewed_while_it_serves() {
     // A leaf of 160 s begins 300 s in the past, so it is due 6 s after it was issued.
     let mut center = Center::start_with(&["--server-life", "160"]);
