@@ -6,7 +6,7 @@ use lab::parts::{Center, Edge, StockClient, VeronaClient, field};
 use lab::{ClientPlan, Download, Plan, Process, Run, Topology, Wiretap, address, wait, web, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The clients' network.
 const NETWORK: &str = "10.9.0.0/24";
@@ -224,7 +224,7 @@ fn disable_alice(center: &Center, alice: &Registered, bob: &Download) -> Result<
     wait::until("both downloads to run", PATIENCE, || {
         download.arrivals().octets > 100_000 && bob.arrivals().octets > 100_000
     })?;
-    let click = Instant::now();
+    let (click, clicked_at) = (Instant::now(), SystemTime::now());
     center.admin(&["client", "disable", &alice.id])?;
     wait::until("alice's download to stop", PATIENCE, || {
         download.arrivals().last.is_some_and(|last| last.elapsed() > SILENCE)
@@ -234,7 +234,7 @@ fn disable_alice(center: &Center, alice: &Registered, bob: &Download) -> Result<
     ensure!(cut <= CUT_WITHIN, "alice's last packet came {} ms after the click", milliseconds(cut));
     let proof = center.proof(&alice.id, PATIENCE)?;
     ensure!(field(&proof, "cut") == Some(&Value::Bool(true)), "the edge cut no session: {proof}");
-    let ack = field(&proof, "confirmed_after_ms").and_then(Value::as_u64).context("no time in the ack")?;
+    let ack = ack_after(clicked_at, &proof)?;
     ensure!(web::fetch(alice.client.place(), LAN_SERVER).is_err(), "alice reaches the LAN though disabled");
     let gap = unharmed(bob)?;
     Ok(Done {
@@ -253,6 +253,17 @@ fn disable_alice(center: &Center, alice: &Registered, bob: &Download) -> Result<
     })
 }
 
+/// Milliseconds from the click to the ack at the center. The center counts from when it took the order, which is
+/// the time that the command needed to reach it later; everything here runs by one clock.
+fn ack_after(clicked_at: SystemTime, proof: &Value) -> Result<u64> {
+    let changed_at = field(proof, "changed_at").and_then(Value::as_str).context("no time of the change")?;
+    let changed_at: jiff::Timestamp = changed_at.parse().context("the time of the change")?;
+    let clicked_at = jiff::Timestamp::try_from(clicked_at).context("the time of the click")?;
+    let reached = u64::try_from(changed_at.duration_since(clicked_at).as_millis()).unwrap_or(0);
+    let waited = field(proof, "confirmed_after_ms").and_then(Value::as_u64).context("no time in the ack")?;
+    Ok(reached + waited)
+}
+
 /// The longest gap of a download that goes on.
 fn unharmed(download: &Download) -> Result<Duration> {
     let now = download.arrivals();
@@ -265,12 +276,12 @@ fn unharmed(download: &Download) -> Result<Duration> {
 }
 
 fn enable_alice(center: &Center, alice: &Registered, bob: &Download) -> Result<Done<()>> {
-    let click = Instant::now();
+    let (click, clicked_at) = (Instant::now(), SystemTime::now());
     center.admin(&["client", "enable", &alice.id])?;
     web::fetch_soon(alice.client.place(), LAN_SERVER, PATIENCE).context("alice")?;
     let back = click.elapsed();
     let proof = center.proof(&alice.id, PATIENCE)?;
-    let ack = field(&proof, "confirmed_after_ms").and_then(Value::as_u64).context("no time in the ack")?;
+    let ack = ack_after(clicked_at, &proof)?;
     let gap = unharmed(bob)?;
     Ok(Done {
         what: "alice enabled again".into(),
