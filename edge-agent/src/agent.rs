@@ -131,11 +131,12 @@ impl Agent {
         self.contact.log_to(spool.clone());
         let started = Draft::new(Stream::System, "agent.started", "edge-agent started")
             .with("version", env!("CARGO_PKG_VERSION"));
-        spool.note(started);
+        note(&spool, started).await;
         if fresh {
             let draft =
                 Draft::new(Stream::Audit, "enrolled", format!("enrolled as edge {}", operational.edge));
-            spool.note(draft.with("serial", &self.record.serial).with("edge", operational.edge));
+            let draft = draft.with("serial", &self.record.serial).with("edge", operational.edge);
+            note(&spool, draft).await;
         }
         let rules = Rules {
             edge: operational.edge,
@@ -366,6 +367,13 @@ impl Agent {
 
     pub(crate) fn certificate_path(&self, name: &str) -> PathBuf {
         self.settings.state.join("certificates").join(name)
+    }
+}
+
+/// Waits until the record is on the disk.
+async fn note(spool: &Spool, draft: Draft) {
+    if let Err(error) = spool.append(draft).await {
+        tracing::error!(%error, "log");
     }
 }
 

@@ -13,12 +13,16 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+use uuid::Uuid;
 use verona_contract::api::TunnelCertificate;
 use verona_contract::cert::Leaf;
-use verona_contract::log::{Severity, Stream};
+use verona_contract::log::Stream;
 
-/// How often it is looked whether a certificate is due: clocks step, boxes sleep.
+/// How often at least it is looked whether a certificate is due: clocks step, boxes sleep.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How often at most. A center that gives certificates that are due at once is not asked in a loop.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest certificate file.
 const MAX_FILE: usize = 64 * 1024;
@@ -32,8 +36,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Shows what there is: the operational certificate, or the birth certificate when there is neither that
-    /// nor a token.
+    /// Shows what there is: the operational certificate, or a birth certificate over the device key.
     ///
     /// # Errors
     ///
@@ -55,11 +58,8 @@ impl Certificates {
 
     fn show_birth_certificate(&self) -> Result<(), CertificatesError> {
         let agent = &self.agent;
-        if agent.record.token.is_none() {
-            let birth = agent.keys.birth_certificate(&agent.record.serial)?;
-            agent.endpoint.identify(&[birth], &agent.keys.device)?;
-        }
-        Ok(())
+        let birth = agent.keys.birth_certificate(&agent.record.serial)?;
+        Ok(agent.endpoint.identify(&[birth], &agent.keys.device)?)
     }
 
     /// The operational certificate, and whether it is new. Tries until the center gives one.
@@ -88,11 +88,21 @@ impl Certificates {
     pub async fn keep(mut self) {
         loop {
             let delay = match self.look().await {
-                Ok(()) => LOOK,
+                Ok(()) => self.next_look(),
                 Err(delay) => delay,
             };
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// How long until the next certificate is due, within [`PAUSE`] and [`LOOK`].
+    fn next_look(&self) -> Duration {
+        let operational = self.agent.operational().map(|one| (one.not_before, one.not_after));
+        let tunnel = self.tunnel_certificate().map(|leaf| (leaf.not_before, leaf.not_after));
+        let lives = operational.into_iter().chain(tunnel);
+        let due = lives.map(|(not_before, not_after)| renew_at(not_before, not_after, self.jitter)).min();
+        let until = due.map_or(0, |due| due.saturating_sub(wall_s()));
+        Duration::from_secs(u64::try_from(until).unwrap_or(0)).clamp(PAUSE, LOOK)
     }
 
     async fn look(&mut self) -> Result<(), Duration> {
@@ -107,7 +117,7 @@ impl Certificates {
                 let serial = &agent.record.serial;
                 let renewed = enrolment::renew(self.caller.channel(), serial, &agent.keys).await;
                 self.settle(renewed)?;
-                self.note("certificate.renewed", "operational certificate renewed");
+                self.record("certificate.renewed", "operational certificate renewed").await;
             }
         }
         let due = match self.tunnel_certificate() {
@@ -123,13 +133,15 @@ impl Certificates {
         let agent = self.agent.clone();
         let enrolled = enrolment::enrol(self.caller.channel(), &agent.record, &agent.keys).await;
         self.settle(enrolled)?;
-        self.note("certificate.renewed", "enrolled again after the operational certificate had ended");
+        self.record("certificate.renewed", "enrolled again after the operational certificate had ended")
+            .await;
         Ok(())
     }
 
     /// Stores and shows a new operational certificate.
     fn settle(&mut self, got: Result<Operational, EnrolmentError>) -> Result<Operational, Duration> {
-        let operational = self.judge(got)?;
+        let present = self.agent.operational().map(|present| present.edge);
+        let operational = self.judge(got.and_then(|new| same_edge(present, new)))?;
         let agent = &self.agent;
         if let Err(error) = operational.save(&agent.certificate_path("operational.pem")) {
             tracing::error!(error = chain(&error), "operational certificate is not on the disk");
@@ -154,7 +166,7 @@ impl Certificates {
             return Err(self.caller.delay(None));
         }
         tracing::info!(key = %agent.keys.tunnel_public, "tunnel key certified");
-        self.note("tunnel-key.certified", "the tunnel key has a certificate");
+        self.record("tunnel-key.certified", "the tunnel key has a certificate").await;
         Ok(())
     }
 
@@ -184,10 +196,24 @@ impl Certificates {
         }
     }
 
-    fn note(&self, event: &str, body: &str) {
-        if let Ok(spool) = self.agent.spool() {
-            spool.note(Draft::new(Stream::Audit, event, body).severity(Severity::Info));
+    /// Puts a record into the log and waits until it is on the disk.
+    async fn record(&self, event: &str, body: &str) {
+        if let Ok(spool) = self.agent.spool()
+            && let Err(error) = spool.append(Draft::new(Stream::Audit, event, body)).await
+        {
+            tracing::error!(%error, event, "log");
         }
+    }
+}
+
+/// An edge stays the edge that it is: log chain and configuration belong to it.
+fn same_edge(present: Option<Uuid>, new: Operational) -> Result<Operational, EnrolmentError> {
+    match present {
+        Some(present) if present != new.edge => {
+            let rule = format!("is for edge {}, this is edge {present}", new.edge);
+            Err(IdentityError::Certificate(rule).into())
+        }
+        _ => Ok(new),
     }
 }
 
@@ -204,4 +230,19 @@ pub enum CertificatesError {
     /// They cannot be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_another_edge_is_refused() {
+        let of =
+            |edge| Operational { chain: vec![], edge: Uuid::from_u128(edge), not_before: 0, not_after: 1 };
+        assert!(same_edge(None, of(1)).is_ok(), "the first one says who we are");
+        assert!(same_edge(Some(Uuid::from_u128(1)), of(1)).is_ok());
+        let error = same_edge(Some(Uuid::from_u128(1)), of(2)).unwrap_err().to_string();
+        assert!(error.contains("is for edge 00000000-0000-0000-0000-000000000002"), "{error}");
+    }
 }

@@ -33,7 +33,8 @@ pub enum EnrolmentError {
     Request(String),
 }
 
-/// Enrols with the token of `record`, or by the certificate that `channel` shows.
+/// Enrols with the token of `record`, or by the key of the certificate that `channel` shows when there is no
+/// token or its time is over.
 ///
 /// # Errors
 ///
@@ -43,13 +44,24 @@ pub async fn enrol(
     record: &FactoryRecord,
     keys: &Keys,
 ) -> Result<Operational, EnrolmentError> {
-    let mut request = est_request(EST_ENROLL, &record.serial, keys)?;
-    if let Some(token) = &record.token {
-        let credentials =
-            Zeroizing::new(format!("{}:{}", record.serial, *Zeroizing::new(encode(token.expose()))));
-        request.headers.push((header::AUTHORIZATION, format!("Basic {}", encode(credentials.as_bytes()))));
-    }
-    let answer = channel.send(request).await?;
+    let by_key = est_request(EST_ENROLL, &record.serial, keys)?;
+    let answer = match &record.token {
+        None => channel.send(by_key).await?,
+        Some(token) => {
+            let mut by_token = by_key.clone();
+            let token = Zeroizing::new(encode(token.expose()));
+            let credentials = Zeroizing::new(format!("{}:{}", record.serial, *token));
+            let basic = format!("Basic {}", encode(credentials.as_bytes()));
+            by_token.headers.push((header::AUTHORIZATION, basic));
+            match channel.send(by_token).await {
+                // The center may know the key by now. If not, what it said to the token is what helps.
+                Err(refused) if refused.is_unauthorised() => {
+                    channel.send(by_key).await.map_err(|_| refused)?
+                }
+                answer => answer?,
+            }
+        }
+    };
     Ok(Operational::new(certs_only(&answer.body)?, &keys.device_spki()?)?)
 }
 

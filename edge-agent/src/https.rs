@@ -85,6 +85,12 @@ impl HttpError {
         status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429)
     }
 
+    /// Whether the center does not accept who we say we are (RFC 9110 §15.5.2).
+    #[must_use]
+    pub fn is_unauthorised(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::UNAUTHORIZED, .. })
+    }
+
     /// What the center has against the content of the request, if that is why it refused: not who asks, not
     /// where, not when. A proxy's answer does not count.
     #[must_use]
