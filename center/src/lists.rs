@@ -98,7 +98,8 @@ impl Lists {
         let (id, now_s) = (issuer.clone(), clock::now_s());
         let (made, entries) = self.db.read(move |db| issuers::entries(db, &id, now_s)).await?;
         let list = self.signer.crl(issuer.clone(), entries).await?;
-        let (served, count) = (Served { number: list.number, der: list.der.0.clone().into() }, list.entries);
+        let count = list.entries;
+        let served = Served { number: list.number, der: list.der.0.clone().into() };
         let id = issuer.clone();
         self.db.write(move |transaction| issuers::store_list(transaction, &id, made, &list)).await?;
         // Stored first: what an edge has seen is never unsaid by a crash.

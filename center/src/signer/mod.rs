@@ -12,11 +12,14 @@
 //! certified again. Each signature is in the signer's own append-only journal.
 //!
 //! It can, because enrolment is its own business: have *new* clients and admins certified under the CAs of any
-//! owner, and keys of its choice for the owner's edges and for clients that are not revoked; lift a hold or
-//! leave one out; hold back new lists and configurations until the boxes raise the alarm at nextUpdate;
-//! change ports, routes, list policy and preshared keys of a configuration; read the roots of the preshared
-//! keys, log records and whatever else is in its database; pose as the center, whose TLS key it has.
-//! A client that was disabled only is safe again once it is revoked: that order cannot be taken back.
+//! owner, with any address of his network, and keys of its choice for his edges and for clients that are not
+//! revoked; list whom it likes, lift a hold or leave one out; hold back new lists and configurations until
+//! the boxes raise the alarm at nextUpdate; change ports, routes, list policy and preshared keys of a
+//! configuration; read the roots of the preshared keys, log records and whatever else is in its database;
+//! pose as the center, whose TLS key it has. A revocation binds it from the first list that carries it.
+//!
+//! The signer's memory is part of its keys: restored from an old backup it refuses lists that name leaves
+//! issued since, so it is backed up with each issue or not at all.
 
 pub(crate) mod bundle;
 pub(crate) mod ca_key;
