@@ -150,6 +150,18 @@ proptest! {
 }
 
 #[test]
+fn a_damaged_ip_header_is_not_healed() {
+    let (header, packet) = large(false, GsoKind::Tcp, 12, 1000, &[7; 4000]);
+    for place in [0, 1] {
+        let mut segments = cut(header, &packet);
+        segments[place][10] ^= 1;
+        let joined = join(&segments);
+        let again: Vec<Vec<u8>> = joined.iter().flat_map(|(header, packet)| cut(*header, packet)).collect();
+        assert!(again.contains(&segments[place]), "segment {place}");
+    }
+}
+
+#[test]
 fn order_within_a_flow_is_kept() {
     let (header, packet) = large(false, GsoKind::Tcp, 0, 1000, &[7; 3000]);
     let segments = cut(header, &packet);

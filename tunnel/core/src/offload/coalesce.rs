@@ -164,11 +164,11 @@ impl Coalescer {
             || frame.head.len() + frame.payload - size + more > MAX_PACKET
             || frame.count > MAX_PARTS
             || !same_headers(head, packet, layout, frame)
-            || !layout.checksum_holds(packet)
+            || !layout.checksums_hold(packet)
         {
             return false;
         }
-        if !frame.verified && !layout.checksum_holds(head) {
+        if !frame.verified && !layout.checksums_hold(head) {
             return false;
         }
         frame.verified = true;

@@ -57,10 +57,14 @@ impl Layout {
         self.transport + if self.protocol == TCP { TCP_CHECKSUM } else { UDP_CHECKSUM }
     }
 
-    /// Whether the transport checksum holds. An absent one (UDP over IPv4) does not.
-    pub(crate) fn checksum_holds(&self, packet: &[u8]) -> bool {
+    /// Whether the transport checksum and IPv4's own hold: joining writes both anew, which must not heal a
+    /// damaged packet. An absent one (UDP over IPv4) does not hold.
+    pub(crate) fn checksums_hold(&self, packet: &[u8]) -> bool {
         let field = self.checksum();
         if self.protocol == UDP && packet[field..field + 2] == [0, 0] {
+            return false;
+        }
+        if !self.v6 && checksum::finish(checksum::add(0, &packet[..self.transport])) != [0, 0] {
             return false;
         }
         let len = packet.len() - self.transport;
