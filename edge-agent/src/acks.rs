@@ -42,7 +42,7 @@ impl Acks {
     ///
     /// [`StoreError`] when the disk fails.
     pub fn load(path: PathBuf) -> Result<Self, StoreError> {
-        let state = match store::read(&path, MAX_FILE)? {
+        let state = match store::read_replaceable(&path, MAX_FILE)? {
             None => State::default(),
             Some(json) => serde_json::from_slice(&json).unwrap_or_else(|error| {
                 tracing::warn!(path = %path.display(), %error, "queue of acknowledgements does not read");

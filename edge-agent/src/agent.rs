@@ -296,12 +296,17 @@ impl Agent {
         let operational = self.operational();
         let verdict = self.clock.verdict();
         let spool = parts.map(|parts| parts.spool.usage());
-        let center_failure = self.contact.failure();
+        let (center_failure, last_contact_ns) = (self.contact.failure(), self.contact.last_ns());
         let facts = Facts {
             enrolled: operational.is_some(),
             certificate_expired: verdict.trusted()
                 && operational.as_ref().is_some_and(|operational| operational.not_after < wall_s()),
-            center_failure: center_failure.clone(),
+            // Never green before a real answer.
+            center_failure: center_failure.clone().or_else(|| {
+                last_contact_ns.is_none().then(|| "no answer since the agent started".to_owned())
+            }),
+            center_refusal: self.contact.refusal(),
+            tunnel_seq: tunnel.status.as_ref().and_then(|status| status.policy_seq),
             tunnel_failure: tunnel.failure.clone(),
             config_seq: config.seq,
             config_refused: config.refused.clone(),
@@ -312,7 +317,6 @@ impl Agent {
             spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
             log_refused: spool.as_ref().map_or(0, |usage| usage.refused),
         };
-        let last_contact_ns = self.contact.last_ns();
         State {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             serial: self.record.serial.clone(),

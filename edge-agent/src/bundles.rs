@@ -68,14 +68,14 @@ impl Bundles {
     /// [`StoreError`] when the disk fails.
     pub fn load(directory: PathBuf, rules: Rules) -> Result<Self, StoreError> {
         store::make_directory(&directory)?;
-        let mark = store::read(&directory.join("mark.json"), 4096)?;
+        let mark = store::read_replaceable(&directory.join("mark.json"), 4096)?;
         let mark: Option<Mark> = mark.and_then(|json| {
             let read = serde_json::from_slice(&json);
             read.map_err(|error| tracing::error!(%error, "mark of the newest bundle does not read")).ok()
         });
         let read = |name: &str, mark: Option<&Mark>| -> Result<Option<Arc<Accepted>>, StoreError> {
             let path = directory.join(name);
-            let Some(envelope) = store::read(&path, MAX_ENVELOPE)? else { return Ok(None) };
+            let Some(envelope) = store::read_replaceable(&path, MAX_ENVELOPE)? else { return Ok(None) };
             let accepted = rules.accept(&envelope, mark);
             let refused = |error: &Refusal| tracing::error!(path = %path.display(), %error, "stored bundle");
             Ok(accepted.inspect_err(refused).ok().map(Arc::new))

@@ -31,6 +31,8 @@ struct State {
     failures: u32,
     failure: Option<String>,
     told: bool,
+    /// Why the last answer was that we are not who we say, or may not.
+    refusal: Option<String>,
 }
 
 impl Contact {
@@ -60,10 +62,16 @@ impl Contact {
         state.failure.clone().filter(|_| state.failures >= UNREACHABLE_AFTER || state.last_ns.is_none())
     }
 
-    fn succeeded(&self) {
+    /// Why the center does not accept us; none = it does, or was not heard.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.state().refusal.clone()
+    }
+
+    fn answered(&self, refusal: Option<String>) {
         let mut state = self.state();
         let back = state.told;
-        *state = State { last_ns: Some(wall_ns()), ..State::default() };
+        *state = State { last_ns: Some(wall_ns()), refusal, ..State::default() };
         drop(state);
         if back {
             tracing::info!(center = self.authority, "center is reachable again");
@@ -163,9 +171,11 @@ impl Caller {
         match error {
             None => {
                 self.backoff.succeeded();
-                self.contact.succeeded();
+                self.contact.answered(None);
             }
-            Some(error) if error.is_answer() => self.contact.succeeded(),
+            Some(error) if error.is_answer() => {
+                self.contact.answered(error.refuses_us().then(|| chain(error)));
+            }
             Some(error) => self.contact.failed(error),
         }
     }

@@ -91,6 +91,12 @@ impl HttpError {
         matches!(self, Self::Status { status: StatusCode::UNAUTHORIZED, .. })
     }
 
+    /// Whether the center does not accept who we say we are, or does not let us (any more).
+    #[must_use]
+    pub fn refuses_us(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. })
+    }
+
     /// What the center has against the content of the request, if that is why it refused: not who asks, not
     /// where, not when. A proxy's answer does not count.
     #[must_use]

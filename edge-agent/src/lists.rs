@@ -86,7 +86,7 @@ impl Lists {
     /// [`StoreError`] when the disk fails. Marks that do not read are traced; the stored lists still stand.
     pub fn load(directory: PathBuf) -> Result<Self, StoreError> {
         store::make_directory(&directory)?;
-        let marks = store::read(&directory.join("marks.json"), MAX_MARKS)?.map(|json| {
+        let marks = store::read_replaceable(&directory.join("marks.json"), MAX_MARKS)?.map(|json| {
             serde_json::from_slice(&json).unwrap_or_else(|error| {
                 tracing::error!(%error, "marks of the revocation lists do not read");
                 Marks::default()
@@ -112,7 +112,7 @@ impl Lists {
             return Ok(());
         }
         let path = self.path(&issuer.key_id);
-        let Some(der) = store::read(&path, MAX_CRL)? else { return Ok(()) };
+        let Some(der) = store::read_replaceable(&path, MAX_CRL)? else { return Ok(()) };
         match self.accept(&issuer.key_id, &der, std::slice::from_ref(issuer)) {
             Ok(list) => {
                 self.hold(&list, der).stored.send_replace(true);

@@ -87,6 +87,22 @@ pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(Some(content))
 }
 
+/// Reads a file whose content can be had again. One of more than `limit` octets is traced and reads as empty, so
+/// that its owner treats it as any other that does not read: it does not keep the agent from running.
+///
+/// # Errors
+///
+/// [`StoreError`] with the path.
+pub fn read_replaceable(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, StoreError> {
+    match read(path, limit) {
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            tracing::error!(path = %path.display(), limit, "file is too long and is not read");
+            Ok(Some(Vec::new()))
+        }
+        content => content,
+    }
+}
+
 /// Removes `path`, if it is there.
 ///
 /// # Errors
@@ -160,6 +176,7 @@ mod tests {
         assert_eq!(read(&path, 10).unwrap(), None);
         std::fs::write(directory.path().join("long"), b"0123456789").unwrap();
         assert!(read(&directory.path().join("long"), 9).is_err());
+        assert_eq!(read_replaceable(&directory.path().join("long"), 9).unwrap(), Some(vec![]));
         assert!(remove(&directory.path().join("never")).is_ok());
     }
 }

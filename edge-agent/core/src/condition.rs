@@ -39,6 +39,10 @@ pub enum Code {
     SpoolDamaged,
     /// The center refused log records, which were set aside.
     LogRefused,
+    /// The center answers and does not accept this box as an enrolled edge.
+    CenterRefuses,
+    /// The tunnel answers and carries out something else than the configuration in force.
+    TunnelUnfilled,
 }
 
 impl Code {
@@ -59,6 +63,8 @@ impl Code {
             Self::Spool80 => "spool-80",
             Self::SpoolDamaged => "spool-damaged",
             Self::LogRefused => "log-refused",
+            Self::CenterRefuses => "center-refuses",
+            Self::TunnelUnfilled => "tunnel-unfilled",
         }
     }
 }
@@ -87,8 +93,12 @@ pub struct Facts {
     pub certificate_expired: bool,
     /// Why the last request to the center failed; none = it did not.
     pub center_failure: Option<String>,
+    /// Why the center does not accept this box; none = it does, or was not heard.
+    pub center_refusal: Option<String>,
     /// Why the tunnel does not answer; none = it does.
     pub tunnel_failure: Option<String>,
+    /// Sequence number of the policy that the tunnel carries out; none = it has none.
+    pub tunnel_seq: Option<u64>,
     /// Sequence number of the configuration in force.
     pub config_seq: Option<u64>,
     /// Why the newest bundle was refused.
@@ -122,8 +132,22 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     if let Some(reason) = &facts.center_failure {
         add(Code::CenterUnreachable, reason);
     }
-    if let Some(reason) = &facts.tunnel_failure {
-        add(Code::TunnelDown, reason);
+    if let Some(reason) = &facts.center_refusal {
+        add(Code::CenterRefuses, reason);
+    }
+    match (&facts.tunnel_failure, facts.config_seq, facts.tunnel_seq) {
+        (Some(reason), _, _) => add(Code::TunnelDown, reason),
+        (None, Some(config), None) => {
+            add(
+                Code::TunnelUnfilled,
+                &format!("the tunnel has no policy, configuration {config} is in force"),
+            );
+        }
+        (None, Some(config), Some(policy)) if policy != config => {
+            let detail = format!("the tunnel has policy {policy}, configuration {config} is in force");
+            add(Code::TunnelUnfilled, &detail);
+        }
+        _ => {}
     }
     if facts.config_seq.is_none() {
         add(Code::ConfigMissing, &"no configuration is in force: no client is admitted");
@@ -169,14 +193,20 @@ mod tests {
     use super::*;
 
     fn healthy() -> Facts {
-        Facts { enrolled: true, config_seq: Some(1), spool: (79, 100), ..Facts::default() }
+        Facts {
+            enrolled: true,
+            config_seq: Some(1),
+            tunnel_seq: Some(1),
+            spool: (79, 100),
+            ..Facts::default()
+        }
     }
 
     #[test]
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 14] = [
+        let changes: [(&str, Change); 17] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
@@ -191,6 +221,9 @@ mod tests {
             ("spool-80", |f, _| f.spool = (80, 100)),
             ("spool-damaged", |f, _| f.spool_damaged = 1),
             ("log-refused", |f, _| f.log_refused = 1),
+            ("center-refuses", |f, _| f.center_refusal = Some("this certificate is revoked".into())),
+            ("tunnel-unfilled", |f, _| f.tunnel_seq = None),
+            ("tunnel-unfilled", |f, _| f.tunnel_seq = Some(2)),
         ];
         assert_eq!(conditions(&healthy()), []);
         for (code, change) in changes {

@@ -124,8 +124,10 @@ fn garbage_on_the_disk_never_lets_an_older_one_in() {
     }
     // Without the mark, the bundle itself is one.
     std::fs::write(&path, &good).unwrap();
-    std::fs::write(directory.path().join("config/mark.json"), b"{").unwrap();
-    let bundles = load(directory.path());
-    assert_eq!(wanted(&bundles), Some((4, true)));
-    assert!(bundles.take(&envelope(3, 1)).is_err());
+    for garbage in [b"{".to_vec(), vec![b'{'; 5000]] {
+        std::fs::write(directory.path().join("config/mark.json"), garbage).unwrap();
+        let bundles = load(directory.path());
+        assert_eq!(wanted(&bundles), Some((4, true)));
+        assert!(bundles.take(&envelope(3, 1)).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! The agent's answers as text for people.
 
-use super::table::{jst, jst_ns, octets, table};
+use super::table::{jst, jst_ns, octets, printable, table};
 use crate::local::{ConfigInfo, ConfigState, ListInfo, Reply, State};
 use verona_contract::control::{CertificateSource, CrlState, PeerInfo};
 use verona_contract::log::Record;
@@ -40,7 +40,9 @@ fn status(state: &State) -> String {
         lines.push(("spool", format!("{unsent} records to send, {used} of {quota}")));
     }
     lines.push(("acks", format!("{} to send", state.acks_pending)));
-    lines.iter().fold(String::new(), |text, (name, value)| text + &format!("{name:<12} {value}\n"))
+    lines
+        .iter()
+        .fold(String::new(), |text, (name, value)| text + &format!("{name:<12} {}\n", printable(value)))
 }
 
 fn center(state: &State) -> String {
@@ -131,7 +133,7 @@ fn lists(list: &[ListInfo]) -> String {
 fn config(info: &ConfigInfo) -> String {
     let mut text = one_line(info) + "\n";
     if let Some(refused) = &info.refused {
-        text += &format!("refused: {refused}\n");
+        text += &format!("refused: {}\n", printable(refused));
     }
     if let Some(content) = &info.content {
         // A JSON value always encodes.
@@ -149,8 +151,7 @@ fn logs(records: &[Record]) -> String {
             record.seq.to_string(),
             format!("{:?}", record.severity).to_lowercase(),
             record.event.clone(),
-            // Control characters could move a terminal's cursor.
-            record.body.replace(char::is_control, "\u{fffd}"),
+            record.body.clone(),
         ]
     };
     table(&["TIME", "STREAM", "SEQ", "SEVERITY", "EVENT", ""], &records.iter().map(row).collect::<Vec<_>>())

@@ -11,11 +11,16 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: &[String]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{:width$}", printable(cell)));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     rows.iter().fold(line(&head), |text, row| text + &line(row))
+}
+
+/// Text of another program: control characters could move a terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// Unix seconds in Japan, where the boxes are.
@@ -51,6 +56,12 @@ mod tests {
     fn columns_are_as_wide_as_needed() {
         let rows = [vec!["a".to_owned(), "long cell".to_owned()], vec!["bbbb".to_owned(), "c".to_owned()]];
         assert_eq!(table(&["X", "YY"], &rows), "X     YY\na     long cell\nbbbb  c\n");
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(printable("a\u{1b}[2Jb\r\nc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        assert_eq!(table(&["X"], &[vec!["a\u{1b}b".to_owned()]]), "X\na\u{fffd}b\n");
     }
 
     #[test]

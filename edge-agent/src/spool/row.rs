@@ -79,7 +79,7 @@ impl Rows {
     pub(super) fn open(directory: &Path, edge: Uuid) -> Result<Self, OpenError> {
         let names = list(directory)?;
         // A cursor that does not read only means that some records are sent twice, which the center sees.
-        let cursors = store::read(&directory.join(CURSORS), 4096)?.unwrap_or_default();
+        let cursors = store::read_replaceable(&directory.join(CURSORS), 4096)?.unwrap_or_default();
         let cursors: Cursors = serde_json::from_slice(&cursors).unwrap_or_default();
         let open = |stream| Row::open(directory, edge, stream, &names, &cursors);
         let [flow, system, auth, audit] = Stream::ALL;

@@ -81,7 +81,9 @@ impl Header {
         edge.copy_from_slice(&body[20..36]);
         let mut previous = [0; 32];
         previous.copy_from_slice(&body[36..68]);
-        let head = Head { next_seq: u64_at(body, 12), previous: Hash(previous) };
+        // Records count from 1.
+        let next_seq = Some(u64_at(body, 12)).filter(|&seq| seq > 0).ok_or(HeaderError)?;
+        let head = Head { next_seq, previous: Hash(previous) };
         Ok(Self { edge: Uuid::from_bytes(edge), stream, head })
     }
 }

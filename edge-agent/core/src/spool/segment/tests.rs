@@ -33,6 +33,13 @@ fn segment(bodies: &[String]) -> (Vec<u8>, Vec<Record>, Vec<usize>) {
 }
 
 #[test]
+fn a_segment_from_number_zero_is_none() {
+    let head = Head { next_seq: 0, previous: Hash([7; 32]) };
+    let file = Header { edge: EDGE, stream: Stream::Auth, head }.encode();
+    assert_eq!(Header::decode(&file), Err(HeaderError), "its checksum is right all the same");
+}
+
+#[test]
 fn round_trip() {
     let (file, records, _) = segment(&["a".into(), "日本".into(), String::new()]);
     let found = recover(&file).unwrap();
