@@ -147,13 +147,14 @@ pub(crate) fn by_serial(connection: &Connection, serial: &str) -> Result<Option<
     Ok(connection.prepare_cached(&sql)?.query_row([serial], edge).optional()?)
 }
 
-/// The edge whose device key was registered.
+/// The edge whose device key was registered, or has enrolled by token: a box that was away until both its
+/// certificate and its token ended comes back by its key.
 ///
 /// # Errors
 ///
 /// [`DbError`].
 pub(crate) fn by_fingerprint(connection: &Connection, fingerprint: &str) -> Result<Option<EdgeRow>, DbError> {
-    let sql = format!("{SELECT} WHERE fingerprint = ?1");
+    let sql = format!("{SELECT} WHERE device = ?1 OR fingerprint = ?1 ORDER BY device IS NOT ?1");
     Ok(connection.prepare_cached(&sql)?.query_row([fingerprint], edge).optional()?)
 }
 

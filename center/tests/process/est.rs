@@ -36,6 +36,14 @@ fn certificate(directory: &Path, name: &str, base64: &str) -> String {
     path("pem")
 }
 
+/// A certificate that says nothing but which key the caller holds.
+fn self_signed(directory: &Path, key: &str) -> String {
+    let birth = directory.join("birth.pem").to_str().unwrap().to_owned();
+    let arguments = ["req", "-x509", "-new", "-key", key, "-subj", "/CN=birth", "-days", "1", "-out", &birth];
+    assert!(tool("openssl", &arguments).0);
+    birth
+}
+
 const ENROLL: &str = "/.well-known/est/simpleenroll";
 const TYPE: [&str; 2] = ["-H", "Content-Type: application/pkcs10"];
 
@@ -78,6 +86,15 @@ fn token_enrolment_renewal_and_repetition() {
     assert_eq!(status, "200", "{body}");
     let again = certificate(directory, "again", &body);
     assert_ne!(std::fs::read(again).unwrap(), std::fs::read(leaf).unwrap());
+
+    // Years later, certificate and token have ended: the key that enrolled is enough.
+    let birth = self_signed(directory, &key);
+    let by_key = [&TYPE[..], &["--cert", &birth, "--key", &key, "--data-binary", &data]].concat();
+    let (status, body) = curl(&center, directory, &by_key, ENROLL);
+    assert_eq!(status, "200", "{body}");
+    let back = certificate(directory, "back", &body);
+    let (_, text) = tool("openssl", &["x509", "-in", &back, "-noout", "-text"]);
+    assert!(text.contains(&format!("URI:urn:verona:edge:{id}")), "{text}");
 }
 
 #[test]
@@ -91,10 +108,7 @@ fn a_registered_key_enrols_with_any_certificate_over_it() {
     assert!(tool("openssl", &["pkey", "-in", &key, "-pubout", "-outform", "DER", "-out", &spki]).0);
     let fingerprint = tool("openssl", &["dgst", "-sha256", "-r", &spki]).1;
     let fingerprint = fingerprint.split(' ').next().unwrap();
-    let birth = directory.join("birth.pem").to_str().unwrap().to_owned();
-    let self_signed =
-        ["req", "-x509", "-new", "-key", &key, "-subj", "/CN=birth", "-days", "1", "-out", &birth];
-    assert!(tool("openssl", &self_signed).0);
+    let birth = self_signed(directory, &key);
     let data = format!("@{request}");
     let arguments = [&TYPE[..], &["--cert", &birth, "--key", &key, "--data-binary", &data]].concat();
     let (status, body) = curl(&center, directory, &arguments, ENROLL);
