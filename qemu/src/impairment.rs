@@ -79,14 +79,20 @@ mod tests {
     use std::net::UdpSocket;
     use std::time::{Duration, Instant};
 
-    #[test]
-    fn loss_of_everything_loses_everything_and_can_be_lifted() {
-        let _turn = alone().unwrap();
-        let run = Run::start().unwrap();
+    /// 192.0.2.1 and 192.0.2.2, joined by an interface that both call `wire`.
+    fn pair(run: &Run) -> (Namespace, Namespace) {
         let (left, right) = (run.namespace("left").unwrap(), run.namespace("right").unwrap());
         left.connect("wire", &right, "wire").unwrap();
         left.address("wire", &["192.0.2.1/24"]).unwrap();
         right.address("wire", &["192.0.2.2/24"]).unwrap();
+        (left, right)
+    }
+
+    #[test]
+    fn loss_of_everything_loses_everything_and_can_be_lifted() {
+        let _turn = alone().unwrap();
+        let run = Run::start().unwrap();
+        let (left, right) = pair(&run);
         let receiver = right.enter(|| UdpSocket::bind("192.0.2.2:9").unwrap()).unwrap();
         receiver.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         let sender = left.enter(|| UdpSocket::bind("192.0.2.1:0").unwrap()).unwrap();
@@ -107,10 +113,7 @@ mod tests {
     fn a_delay_delays_or_says_that_the_kernel_cannot() {
         let _turn = alone().unwrap();
         let run = Run::start().unwrap();
-        let (left, right) = (run.namespace("left").unwrap(), run.namespace("right").unwrap());
-        left.connect("wire", &right, "wire").unwrap();
-        left.address("wire", &["192.0.2.1/24"]).unwrap();
-        right.address("wire", &["192.0.2.2/24"]).unwrap();
+        let (left, _right) = pair(&run);
         match left.impair("wire", Impairment::Delay { mean_ms: 200, jitter_ms: 0 }) {
             Ok(()) => {
                 let start = Instant::now();
