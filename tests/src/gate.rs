@@ -1,11 +1,12 @@
 //! An `edge-tunnel` with a policy of the tests' own making: the gate alone, without agent and center.
 
 use crate::pki::Authority;
+use edge_tunnel_core::{CrlSet, Engine, Now, VerifiedPolicy};
 use lab::{Namespace, Process, wait, workspace};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use verona_contract::base64::Octets;
 use verona_contract::config::{CrlPolicy, PskRoot};
 use verona_contract::control::{Command, Event, Line, OwnerPolicy, Policy, Reply, Request, Status, VERSION};
@@ -141,6 +142,24 @@ pub fn policy(seq: u64, private_key: &Secret, authority: &Authority, clients: &[
         }],
         endpoints: Vec::new(),
     }
+}
+
+/// The gate's engine alone, with [`policy`] and an empty list in force and a clock that is believed.
+///
+/// # Panics
+///
+/// The policy or the list is refused.
+#[must_use]
+pub fn engine(private_key: &Secret, authority: &Authority, clients: &[Vec<u8>]) -> Engine {
+    let now = Now { mono: Instant::now(), wall: SystemTime::now() };
+    let mut engine = Engine::new([7; 32], now);
+    engine.set_clock(now, true);
+    let policy = VerifiedPolicy::new(policy(1, private_key, authority, clients)).unwrap();
+    let installed = engine.install_policy(now, policy);
+    assert_eq!(installed.rejected, []);
+    let list = CrlSet::load(&authority.crl(1, &[], now.wall), &engine.issuers()).unwrap();
+    assert!(engine.install_crl(now, list).is_ok());
+    engine
 }
 
 /// The root of the preshared keys in [`policy`].

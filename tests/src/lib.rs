@@ -6,9 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
+pub mod flood;
 pub mod forgery;
 pub mod fuzz;
 pub mod gate;
 pub mod pki;
 pub mod seeds;
 pub mod site;
+pub mod swarm;
