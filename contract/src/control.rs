@@ -5,6 +5,10 @@
 //! tunnel's private key. The data plane believes nothing that it can check itself: certificates and lists
 //! come as DER and are verified there again, against the anchors of the policy.
 
+mod offload;
+
+pub use offload::{OffCause, OffloadState};
+
 use crate::base64::Octets;
 use crate::config::{CrlPolicy, OwnerCode, PskRoot};
 use crate::key::{KeyId, PublicKey, Secret, Serial};
@@ -224,6 +228,10 @@ pub struct Status {
     pub records: usize,
     /// Counters since start.
     pub counters: Counters,
+    /// What is done in batches with the kernel, by name: `tun-tso`, `udp-gso`, … Empty: a tunnel that does not
+    /// tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub offloads: BTreeMap<String, OffloadState>,
 }
 
 /// Counters since start, by stable names such as `unknown_key`, `mac1`, `revoked`.

@@ -265,7 +265,7 @@ impl DataPlane {
             self.engine.set_mtu(mtu);
         }
         if up && self.outlet.sockets().is_none() {
-            match Sockets::open(self.port, self.fwmark) {
+            match Sockets::open(self.port, self.fwmark, self.outlet.tun().offloads()) {
                 Ok(sockets) => {
                     self.replace_sockets(Some(sockets))?;
                     self.engine.sockets_opened(now);

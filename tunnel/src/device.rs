@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::commands::{self, Commands, Stopped};
 use crate::control;
 use crate::data_plane::{DataPlane, StopReason, read_clocks};
 use crate::local_socket::{self, LocalListener, LocalSocketError};
+use crate::offloads::{Offloads, Switches, self_test};
 use crate::stop::Stop;
 use crate::transaction::{ConfigureError, Snapshot, Transaction};
 use crate::tun::{InterfaceName, Tun, TunError};
@@ -36,6 +38,8 @@ pub struct DeviceConfig {
     pub uapi: Option<UapiSocket>,
     /// Path of the control socket ([`verona_contract::control`]); `None` for none.
     pub control: Option<PathBuf>,
+    /// The offloads that are not to be used. Default: none, so what the kernel can do is used.
+    pub without: Switches,
 }
 
 impl DeviceConfig {
@@ -43,7 +47,12 @@ impl DeviceConfig {
     /// configure it: what a program wants that uses the data plane as a library.
     #[must_use]
     pub fn new(name: InterfaceName) -> Self {
-        Self { interface: Interface::Create { name, mtu: DEFAULT_MTU }, uapi: None, control: None }
+        Self {
+            interface: Interface::Create { name, mtu: DEFAULT_MTU },
+            uapi: None,
+            control: None,
+            without: Switches::default(),
+        }
     }
 }
 
@@ -108,10 +117,13 @@ impl Device {
     ///
     /// The first step that failed; everything before it is undone.
     pub fn start(config: DeviceConfig) -> Result<Self, StartError> {
+        let offloads = Arc::new(Offloads::new(config.without));
+        self_test::run(&offloads);
         let tun = match config.interface {
-            Interface::Create { name, mtu } => Tun::create(&name, mtu)?,
-            Interface::Inherited(fd) => Tun::from_fd(fd)?,
+            Interface::Create { name, mtu } => Tun::create(&name, mtu, &offloads)?,
+            Interface::Inherited(fd) => Tun::from_fd(fd, &offloads)?,
         };
+        tracing::info!("offloads: {offloads}");
         let name = tun.name().clone();
         let uapi_path = uapi::socket_path(&name);
         let uapi = match config.uapi {

@@ -39,6 +39,7 @@ mod device;
 mod events;
 mod lines;
 mod local_socket;
+mod offloads;
 mod outlet;
 mod sources;
 mod stop;
@@ -59,6 +60,7 @@ pub use edge_tunnel_core::{
     PublicKey, Secret,
 };
 pub use local_socket::LocalSocketError;
+pub use offloads::{Offload, Switches, UnknownOffload};
 pub use transaction::{ConfigureError, Snapshot, Transaction};
 pub use tun::{InterfaceName, InvalidInterfaceName, TunError};
 pub use uapi::{SetError, parse_set};

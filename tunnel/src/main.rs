@@ -12,7 +12,9 @@ use std::thread;
 use anyhow::Context as _;
 use clap::Parser;
 use edge_tunnel::daemon::{self, Role};
-use edge_tunnel::{DEFAULT_MTU, Device, DeviceConfig, Interface, InterfaceName, StopReason, UapiSocket};
+use edge_tunnel::{
+    DEFAULT_MTU, Device, DeviceConfig, Interface, InterfaceName, StopReason, Switches, UapiSocket,
+};
 use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::EnvFilter;
 
@@ -32,6 +34,16 @@ struct Arguments {
     /// Control socket [default: /run/verona/tunnel-<INTERFACE>.sock].
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Offloads not to use, with commas: tun-tso, tun-uso, tun-tcp-gro, tun-udp-gro, udp-gso, udp-gro, or all.
+    /// They are used as far as the kernel has them and they pass a self-test.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "EDGE_TUNNEL_NO_OFFLOAD",
+        default_value = "",
+        hide_default_value = true
+    )]
+    no_offload: Switches,
     /// Name of the interface to create.
     interface: InterfaceName,
 }
@@ -97,7 +109,7 @@ fn device_config(arguments: Arguments) -> anyhow::Result<DeviceConfig> {
         Some(fd) => UapiSocket::Inherited(fd),
         None => UapiSocket::Bind,
     };
-    Ok(DeviceConfig { interface, uapi: Some(uapi), control })
+    Ok(DeviceConfig { interface, uapi: Some(uapi), control, without: arguments.no_offload })
 }
 
 /// wireguard-go's `LOG_LEVEL`, with `info` between its two.

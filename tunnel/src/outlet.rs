@@ -5,6 +5,7 @@
 //! nothing here waits.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use edge_tunnel_core::Output;
 
@@ -42,10 +43,11 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     pub(crate) fn new(tun: Tun) -> Self {
+        let queue = || SendQueue::new(Arc::clone(tun.offloads()));
         Self {
+            datagrams: [queue(), queue()],
             tun,
             sockets: None,
-            datagrams: [SendQueue::new(), SendQueue::new()],
             packets: WriteQueue::new(),
             sources: Sources::new(),
             open: None,

@@ -1,65 +1,33 @@
-//! The TUN interface: creation, and packets read and written in batches.
+//! The TUN interface: creation, its offloads, and whether it is up.
 //!
-//! A batch interface on purpose: the callers hand over and take slices of packets and do not know
-//! whether one system call moved one packet or many. What the packets say, and which of them may
+//! Packets are read and written in batches by [`read`] and [`write`]; what they say, and which of them may
 //! pass, is the engine's business. The interface lives as long as its descriptor.
 
-use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::str::FromStr;
+mod name;
+mod read;
+mod write;
 
-use edge_tunnel_core::offload::{Coalescer, MAX_PARTS, Segments, VNET_HEADER, VnetHeader};
+pub use name::{InterfaceName, InvalidInterfaceName};
+pub(crate) use read::PacketBatch;
+pub(crate) use write::WriteQueue;
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use edge_tunnel_core::offload::VNET_HEADER;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use verona_contract::control::OffCause;
 
+use crate::offloads::{Offload, Offloads};
 use crate::sys;
-
-/// Packets per [`PacketBatch::read`].
-pub(crate) const BATCH: usize = 64;
 
 /// The largest IP packet there is, with its header of offloads; a slot of a batch, so that no MTU can make
 /// the kernel cut one. Only the pages that packets reach become resident.
 const SLOT: usize = 66_048;
-
-/// Octets per [`PacketBatch::read`], about: large packets must not hold the thread for long.
-const BATCH_OCTETS: usize = 512 * 1024;
-
-/// The name of a network interface: 1 to 15 octets without `/`, white space or control characters,
-/// not `.` or `..` (what Linux's `dev_valid_name` accepts). A `%d` in it is replaced by the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceName(String);
-
-/// Text that cannot be the name of an interface.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} cannot name an interface: 1 to 15 octets, no '/', ':', white space or control characters")]
-pub struct InvalidInterfaceName(String);
-
-impl InterfaceName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for InterfaceName {
-    type Err = InvalidInterfaceName;
-
-    fn from_str(text: &str) -> Result<Self, InvalidInterfaceName> {
-        let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        let valid = (1..=15).contains(&text.len()) && !matches!(text, "." | "..") && !text.contains(bad);
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidInterfaceName(text.to_owned())) }
-    }
-}
-
-impl fmt::Display for InterfaceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Why there is no interface: the environment's fault, or a name in use.
 #[derive(Debug, thiserror::Error)]
@@ -111,37 +79,39 @@ pub(crate) struct Tun {
     namespace: OwnedFd,
     /// Octets before each packet: that of a [`VnetHeader`], or 0 without offloads.
     header: usize,
-    /// Whether the kernel takes large UDP packets (Linux 6.2 and later).
-    large_udp: bool,
+    offloads: Arc<Offloads>,
 }
+
+/// The offloads that the interface has a part in.
+const OF_TUN: [Offload; 4] = [Offload::TunTso, Offload::TunUso, Offload::TunTcpGro, Offload::TunUdpGro];
 
 impl Tun {
     /// Creates interface `name` in the network namespace of the calling thread, with `mtu` octets.
-    pub(crate) fn create(name: &InterfaceName, mtu: u16) -> Result<Self, TunError> {
+    pub(crate) fn create(name: &InterfaceName, mtu: u16, offloads: &Arc<Offloads>) -> Result<Self, TunError> {
         let file = OpenOptions::new().read(true).write(true).open(TUN_DEVICE).map_err(TunError::Open)?;
+        let vnet = OF_TUN.iter().any(|&offload| offloads.is_on(offload));
         let chosen =
-            sys::tun::attach(&file, name.as_str(), true).map_err(|source| match source.raw_os_error() {
+            sys::tun::attach(&file, name.as_str(), vnet).map_err(|source| match source.raw_os_error() {
                 Some(libc::EBUSY | libc::EEXIST) => TunError::InUse { name: name.clone() },
                 _ => TunError::Create { name: name.clone(), source },
             })?;
-        let (name, namespace) = (InterfaceName(chosen), any_socket()?);
-        let mut tun = Self { file, name, namespace, header: VNET_HEADER, large_udp: false };
-        tun.offload();
+        let (name, namespace) = (InterfaceName::of_kernel(chosen), any_socket()?);
+        let header = if vnet { VNET_HEADER } else { 0 };
+        let tun = Self { file, name, namespace, header, offloads: Arc::clone(offloads) };
+        tun.negotiate();
         tun.set_non_blocking().map_err(TunError::Descriptor)?;
         tun.set_mtu(mtu)?;
         Ok(tun)
     }
 
     /// Takes over an interface that another process opened, its MTU left as it is.
-    pub(crate) fn from_fd(fd: OwnedFd) -> Result<Self, TunError> {
+    pub(crate) fn from_fd(fd: OwnedFd, offloads: &Arc<Offloads>) -> Result<Self, TunError> {
         let name = sys::tun::interface_of(fd.as_fd()).map_err(TunError::Descriptor)?;
         let vnet = sys::tun::has_vnet_header(fd.as_fd()).map_err(TunError::Descriptor)?;
-        let (name, namespace) = (InterfaceName(name), any_socket()?);
+        let (name, namespace) = (InterfaceName::of_kernel(name), any_socket()?);
         let header = if vnet { VNET_HEADER } else { 0 };
-        let mut tun = Self { file: File::from(fd), name, namespace, header, large_udp: false };
-        if vnet {
-            tun.offload();
-        }
+        let tun = Self { file: File::from(fd), name, namespace, header, offloads: Arc::clone(offloads) };
+        tun.negotiate();
         tun.set_non_blocking().map_err(TunError::Descriptor)?;
         Ok(tun)
     }
@@ -184,14 +154,42 @@ impl Tun {
         }
     }
 
-    /// Lets the kernel hand over large packets and unfinished checksums, as far as it knows how.
-    fn offload(&mut self) {
-        const TCP: libc::c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
-        const UDP: libc::c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
-        self.large_udp = sys::tun::set_offload(self.file.as_fd(), TCP | UDP).is_ok();
-        if !self.large_udp {
-            // Refused, too: then packets come one by one, each behind an empty header.
-            let _ = sys::tun::set_offload(self.file.as_fd(), TCP);
+    /// What is shared of batches with the kernel.
+    pub(crate) fn offloads(&self) -> &Arc<Offloads> {
+        &self.offloads
+    }
+
+    /// Finds out what the kernel knows, and lets it hand over large packets and unfinished checksums as far as
+    /// that is wanted. Without, packets come and go one by one.
+    fn negotiate(&self) {
+        const CHECKSUM: libc::c_uint = libc::TUN_F_CSUM;
+        const TCP: libc::c_uint = CHECKSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+        const UDP: libc::c_uint = CHECKSUM | libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        let offloads = &self.offloads;
+        if self.header == 0 {
+            for offload in OF_TUN {
+                offloads.turn_off(offload, OffCause::Kernel, "the descriptor has no IFF_VNET_HDR");
+            }
+            return;
+        }
+        // Joined UDP packets may be written where they may be read: both came with Linux 6.2. Joined TCP is as
+        // old as the header.
+        for (flags, needed) in [(TCP, &[Offload::TunTso][..]), (UDP, &[Offload::TunUso, Offload::TunUdpGro])]
+        {
+            if let Err(error) = sys::tun::set_offload(self.file.as_fd(), flags) {
+                for &offload in needed {
+                    offloads.turn_off(offload, OffCause::Kernel, &format!("TUNSETOFFLOAD: {error}"));
+                }
+            }
+        }
+        let wanted = |offload, flags| if offloads.is_on(offload) { flags } else { 0 };
+        let flags = wanted(Offload::TunTso, TCP) | wanted(Offload::TunUso, UDP);
+        if let Err(error) = sys::tun::set_offload(self.file.as_fd(), flags) {
+            for offload in [Offload::TunTso, Offload::TunUso] {
+                offloads.turn_off(offload, OffCause::Kernel, &format!("TUNSETOFFLOAD: {error}"));
+            }
+            // 0 is what a new descriptor has; there is nothing less to ask for.
+            let _ = sys::tun::set_offload(self.file.as_fd(), 0);
         }
     }
 
@@ -224,178 +222,4 @@ impl AsFd for Tun {
 /// Whether a TUN error means that the interface was deleted.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
-}
-
-/// Packets of one turn, in a buffer that is allocated once.
-pub(crate) struct PacketBatch {
-    slots: Box<[u8]>,
-    lengths: Vec<usize>,
-    header: usize,
-}
-
-impl PacketBatch {
-    pub(crate) fn new() -> Self {
-        let slots = vec![0; BATCH * SLOT].into_boxed_slice();
-        Self { slots, lengths: Vec::with_capacity(BATCH), header: 0 }
-    }
-
-    /// Replaces the batch by what the interface holds, up to [`BATCH`] packets, without blocking.
-    ///
-    /// # Errors
-    ///
-    /// Only if nothing was read and the interface reports more than "nothing there".
-    pub(crate) fn read(&mut self, tun: &Tun) -> io::Result<()> {
-        self.lengths.clear();
-        self.header = tun.header;
-        let mut octets = 0;
-        for slot in self.slots.chunks_exact_mut(SLOT) {
-            if octets >= BATCH_OCTETS {
-                break;
-            }
-            match (&tun.file).read(slot) {
-                Ok(length) => {
-                    self.lengths.push(length);
-                    octets += length;
-                }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => break,
-                    _ if !self.lengths.is_empty() => break,
-                    _ => return Err(error),
-                },
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives each packet read to `take`, oldest first, large ones cut to the path's size. Returns how many
-    /// could not be cut.
-    pub(crate) fn for_each(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
-        let mut failed = 0;
-        for (slot, &length) in self.slots.chunks_exact_mut(SLOT).zip(&self.lengths) {
-            let Some((header, packet)) = slot[..length].split_at_mut_checked(self.header) else {
-                failed += 1;
-                continue;
-            };
-            let header = match header.first_chunk::<VNET_HEADER>() {
-                Some(octets) => VnetHeader::parse(octets),
-                None => Some(VnetHeader::default()),
-            };
-            let Some(Ok(mut segments)) = header.map(|header| Segments::new(header, packet)) else {
-                failed += 1;
-                continue;
-            };
-            while let Some(segment) = segments.next_segment() {
-                take(segment);
-            }
-        }
-        failed
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
-    }
-}
-
-/// Packets that wait for [`WriteQueue::flush`], back to back in one buffer.
-pub(crate) struct WriteQueue {
-    octets: Box<[u8]>,
-    /// Length of each packet, oldest first.
-    lengths: Vec<usize>,
-    /// Where the next packet starts.
-    end: usize,
-    coalescer: Coalescer,
-}
-
-impl WriteQueue {
-    /// Octets one queue holds: four packets of the largest size, some 180 of a usual one.
-    const CAPACITY: usize = 4 * SLOT;
-
-    pub(crate) fn new() -> Self {
-        Self {
-            octets: vec![0; Self::CAPACITY].into_boxed_slice(),
-            lengths: Vec::with_capacity(256),
-            end: 0,
-            coalescer: Coalescer::default(),
-        }
-    }
-
-    /// Whether a packet of up to `length` octets can be queued.
-    pub(crate) fn has_room(&self, length: usize) -> bool {
-        self.lengths.len() < self.lengths.capacity() && self.octets.len() - self.end >= length
-    }
-
-    /// Space for a packet of `length` octets; empty if [`Self::has_room`] was not asked.
-    pub(crate) fn space(&mut self, length: usize) -> &mut [u8] {
-        self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
-    }
-
-    /// Queues what was written into the first `length` octets of [`Self::space`].
-    pub(crate) fn push(&mut self, length: usize) {
-        self.lengths.push(length);
-        self.end += length;
-    }
-
-    /// Writes what is queued to `tun`, each flow in its order and joined where `tun` takes it, and returns
-    /// how many packets it did not take: the interface is down or gone, or they were no IP packets.
-    pub(crate) fn flush(&mut self, tun: &Tun) -> u64 {
-        let failed = if tun.header == 0 { self.write_single(tun) } else { self.write_joined(tun) };
-        self.lengths.clear();
-        self.end = 0;
-        failed
-    }
-
-    fn write_single(&self, tun: &Tun) -> u64 {
-        let mut failed = 0;
-        let mut rest = &self.octets[..self.end];
-        for &length in &self.lengths {
-            let (packet, after) = rest.split_at(length);
-            rest = after;
-            failed += u64::from(tun.write(&[IoSlice::new(packet)]).is_err());
-        }
-        failed
-    }
-
-    fn write_joined(&mut self, tun: &Tun) -> u64 {
-        let mut start = 0;
-        for &length in &self.lengths {
-            self.coalescer.push(&self.octets, start..start + length, tun.large_udp);
-            start += length;
-        }
-        self.coalescer.seal(&mut self.octets);
-        let mut failed = 0;
-        for frame in self.coalescer.frames() {
-            let header = frame.header.to_octets();
-            let (header, head) = (IoSlice::new(&header), IoSlice::new(&self.octets[frame.head.clone()]));
-            if frame.header.gso.is_none() {
-                // Most frames of a flood of small packets: not worth the room for all the parts.
-                failed += u64::from(tun.write(&[header, head]).is_err());
-                continue;
-            }
-            let mut parts = [IoSlice::new(&[]); 2 + MAX_PARTS];
-            parts[..2].copy_from_slice(&[header, head]);
-            let mut count = 2;
-            for range in frame {
-                parts[count] = IoSlice::new(&self.octets[range]);
-                count += 1;
-            }
-            failed += if tun.write(&parts[..count]).is_err() { count as u64 - 1 } else { 0 };
-        }
-        self.coalescer.clear();
-        failed
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interface_names() {
-        for good in ["wg0", "a", "wg%d", "verona-client-0", "wg0.1"] {
-            assert!(good.parse::<InterfaceName>().is_ok(), "{good}");
-        }
-        for bad in ["", ".", "..", "../x", "a/b", "a:b", "a b", "a\n", "sixteen-octets-x", "wg\0"] {
-            assert!(bad.parse::<InterfaceName>().is_err(), "{bad:?}");
-        }
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::table::{jst, jst_ns, octets, printable, table};
 use crate::local::{ConfigInfo, ConfigState, ListInfo, Reply, State};
-use verona_contract::control::{CertificateSource, CrlState, PeerInfo};
+use std::collections::BTreeMap;
+use verona_contract::control::{CertificateSource, CrlState, OffloadState, PeerInfo};
 use verona_contract::log::Record;
 
 pub(super) fn reply(reply: &Reply) -> String {
@@ -31,6 +32,9 @@ fn status(state: &State) -> String {
     lines.push(("center", center(state)));
     lines.push(("config", one_line(&state.config)));
     lines.push(("tunnel", tunnel(state)));
+    if let Some(status) = &state.tunnel.status {
+        lines.push(("offloads", offloads(&status.offloads)));
+    }
     let belief = if state.clock.trusted { "trusted" } else { "not trusted" };
     lines.push(("clock", format!("{}, {belief}: {}", jst_ns(state.clock.now_ns), state.clock.reason)));
     if let Some(usage) = &state.spool {
@@ -66,6 +70,20 @@ fn one_line(config: &ConfigInfo) -> String {
     };
     let issued = config.issued_at.map(|time| format!(", issued {}", jst(time))).unwrap_or_default();
     format!("{seq}, {state}{issued}")
+}
+
+/// What is off and why; the tunnel is slower by that, and works the same.
+fn offloads(states: &BTreeMap<String, OffloadState>) -> String {
+    let off: Vec<String> = states
+        .iter()
+        .filter(|(_, state)| **state != OffloadState::On)
+        .map(|(name, state)| format!("{name} {state}"))
+        .collect();
+    match (states.is_empty(), off.is_empty()) {
+        (true, _) => "not told".to_owned(),
+        (_, true) => "all on".to_owned(),
+        _ => off.join(", "),
+    }
 }
 
 fn tunnel(state: &State) -> String {

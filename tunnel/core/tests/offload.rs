@@ -1,6 +1,6 @@
 //! What is cut is joined again, octet by octet, and what is joined is cut again.
 
-use edge_tunnel_core::offload::{Coalescer, GsoKind, Segments, VnetHeader};
+use edge_tunnel_core::offload::{Coalescer, GsoKind, Joining, Segments, VnetHeader};
 use proptest::prelude::*;
 
 /// A large TCP or UDP packet as the kernel gives it: its checksum field holds the pseudo header's sum.
@@ -81,7 +81,7 @@ fn join(packets: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>)> {
     let mut coalescer = Coalescer::default();
     let mut start = 0;
     for packet in packets {
-        coalescer.push(&buffer, start..start + packet.len(), true);
+        coalescer.push(&buffer, start..start + packet.len(), Joining { tcp: true, udp: true });
         start += packet.len();
     }
     coalescer.seal(&mut buffer);

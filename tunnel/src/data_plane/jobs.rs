@@ -34,7 +34,7 @@ impl DataPlane {
     fn sockets_for(&self, port: Option<u16>, fwmark: u32) -> Result<Option<Sockets>, BindError> {
         match (port, self.outlet.sockets()) {
             (Some(port), Some(current)) if port == 0 || port != current.port() => {
-                Sockets::open(port, fwmark).map(Some)
+                Sockets::open(port, fwmark, self.outlet.tun().offloads()).map(Some)
             }
             _ => Ok(None),
         }
@@ -85,6 +85,7 @@ impl DataPlane {
             ("tun_failed", losses.tun_failed),
             ("socket_errors", self.socket_errors),
             ("packets_uncut", self.packets_uncut),
+            ("offload_refusals", self.outlet.tun().offloads().refusals()),
             ("events_unread", self.subscribers.dropped()),
         ] {
             counters.totals.insert(name.to_owned(), value);
@@ -100,6 +101,7 @@ impl DataPlane {
             sessions,
             records,
             counters,
+            offloads: self.outlet.tun().offloads().report(),
         }
     }
 

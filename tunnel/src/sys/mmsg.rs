@@ -196,6 +196,24 @@ pub(crate) fn send<'a>(
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
+/// Has the kernel send without UDP checksums (SO_NO_CHECK), for which it refuses UDP_SEGMENT.
+#[cfg(test)]
+pub(crate) fn without_checksums(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of_val(&on) as libc::socklen_t;
+    // SAFETY: the option's value is an `int`, which lives for the call and has the length that is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NO_CHECK,
+            ptr::from_ref(&on).cast(),
+            length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 const EMPTY_IOVEC: libc::iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
 
 fn empty_headers() -> [libc::mmsghdr; BATCH] {

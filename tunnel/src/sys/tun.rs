@@ -7,7 +7,9 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::mem;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::ptr;
 
 /// Opens `device` (`/dev/net/tun`, as a file) for the layer-3 interface `name`, which the kernel
 /// creates if it does not exist. One packet per read or write, without the 4-octet `tun_pi` header, and
@@ -60,6 +62,35 @@ pub(crate) fn mtu(socket: &OwnedFd, name: &str) -> io::Result<libc::c_int> {
     Ok(unsafe { request.ifr_ifru.ifru_mtu })
 }
 
+/// Gives the point-to-point interface `name` the IPv4 address `here`, and a route to `beyond`.
+pub(crate) fn set_addresses(
+    socket: &OwnedFd,
+    name: &str,
+    here: Ipv4Addr,
+    beyond: Ipv4Addr,
+) -> io::Result<()> {
+    for (number, address) in [(libc::SIOCSIFADDR, here), (libc::SIOCSIFDSTADDR, beyond)] {
+        let mut request = request_for(name)?;
+        let raw = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: 0,
+            sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
+            sin_zero: [0; 8],
+        };
+        // SAFETY: a `sockaddr_in` is as long as the union's `sockaddr` (16 octets), and aligned no stricter.
+        unsafe { ptr::write(ptr::from_mut(&mut request.ifr_ifru).cast(), raw) };
+        ioctl(socket.as_raw_fd(), number, &mut request)?;
+    }
+    Ok(())
+}
+
+/// Sets the interface `name` up.
+pub(crate) fn set_up(socket: &OwnedFd, name: &str) -> io::Result<()> {
+    let mut request = request_for(name)?;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request)
+}
+
 fn request_for(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: `ifreq` is a C structure of integers and a union of such; all zeroes is a valid value.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
@@ -81,6 +112,6 @@ fn name_in(request: &libc::ifreq) -> String {
 fn ioctl(fd: libc::c_int, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
     // SAFETY: each caller passes a request number whose argument is a `struct ifreq`, and `request`
     // is one that lives, exclusively borrowed, for the whole call. The descriptor is borrowed too.
-    let result = unsafe { libc::ioctl(fd, number, std::ptr::from_mut(request)) };
+    let result = unsafe { libc::ioctl(fd, number, ptr::from_mut(request)) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -13,6 +13,7 @@ mod hints;
 mod interop;
 mod library;
 mod lifecycle;
+mod offloads;
 mod pair;
 mod robustness;
 mod uapi;

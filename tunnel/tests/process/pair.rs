@@ -140,8 +140,13 @@ impl End {
 
     /// Starts our tunnel in the foreground and waits until it is ready.
     pub(crate) fn start_foreground(&self, run: &Run) -> Process {
+        self.start_with(run, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(&self, run: &Run, arguments: &[&str]) -> Process {
         let mut command = self.place.command(EDGE_TUNNEL);
-        command.args(["--foreground", &self.interface]);
+        command.arg("--foreground").args(arguments).arg(&self.interface);
         let mut process = run.start_process(&self.interface, command).unwrap();
         process.wait_for_log("is ready", PATIENCE).unwrap();
         process

@@ -19,6 +19,15 @@ pub const MAX_PARTS: usize = 126;
 /// An IP packet's length is 16 bits.
 const MAX_PACKET: usize = u16::MAX as usize;
 
+/// What may be joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joining {
+    /// TCP segments.
+    pub tcp: bool,
+    /// UDP datagrams: not every kernel takes large ones.
+    pub udp: bool,
+}
+
 /// Packets of one batch on their way to the kernel. All positions are into the caller's buffer.
 #[derive(Debug, Default)]
 pub struct Coalescer {
@@ -51,7 +60,7 @@ struct Part {
 }
 
 /// One packet for the kernel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Frame<'a> {
     /// What to write before it.
     pub header: VnetHeader,
@@ -73,10 +82,11 @@ impl Iterator for Frame<'_> {
 }
 
 impl Coalescer {
-    /// Takes the packet at `range` of `buffer`, joined or not. `udp`: whether the kernel takes large UDP packets.
-    pub fn push(&mut self, buffer: &[u8], range: Range<usize>, udp: bool) {
+    /// Takes the packet at `range` of `buffer`, joined or not.
+    pub fn push(&mut self, buffer: &[u8], range: Range<usize>, joining: Joining) {
         let packet = &buffer[range.clone()];
-        let layout = Layout::read(packet).filter(|layout| udp || layout.protocol == TCP);
+        let layout = Layout::read(packet)
+            .filter(|layout| if layout.protocol == TCP { joining.tcp } else { joining.udp });
         if let Some(layout) = &layout
             && let Some(slot) = self.find(buffer, layout, packet)
         {

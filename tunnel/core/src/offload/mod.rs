@@ -10,6 +10,13 @@ mod inner;
 mod segment;
 mod vnet;
 
-pub use coalesce::{Coalescer, Frame, MAX_PARTS};
+/// Whether the transport checksum of a TCP or UDP packet and IPv4's own hold. Not for fragments, nor for packets
+/// with IP options or extension headers: those are never cut or joined by us, and `false` here.
+#[must_use]
+pub fn checksums_hold(packet: &[u8]) -> bool {
+    inner::Layout::read(packet).is_some_and(|layout| layout.checksums_hold(packet))
+}
+
+pub use coalesce::{Coalescer, Frame, Joining, MAX_PARTS};
 pub use segment::{SegmentError, Segments};
 pub use vnet::{GsoKind, VNET_HEADER, VnetHeader};
