@@ -61,6 +61,11 @@ impl Initiation {
     /// The ephemeral key is unusable.
     #[must_use]
     pub fn message(&self) -> Vec<u8> {
+        self.write().0
+    }
+
+    /// The message, and the chain and transcript of the handshake after it.
+    pub(crate) fn write(&self) -> (Vec<u8>, [u8; 32], [u8; 32]) {
         let mut chain = hash(&[b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s"]);
         let mut transcript = hash(&[&chain, b"WireGuard v1 zx2c4 Jason@zx2c4.com"]);
         transcript = hash(&[&transcript, self.responder.as_bytes()]);
@@ -73,8 +78,9 @@ impl Initiation {
         let sealed_static = seal(&key, &self.claimed, &transcript);
         transcript = hash(&[&transcript, &sealed_static]);
 
-        let (_, key) = expand(&next, &self.static_shared);
+        let (chain, key) = expand(&next, &self.static_shared);
         let sealed_timestamp = seal(&key, &tai64n(self.at), &transcript);
+        transcript = hash(&[&transcript, &sealed_timestamp]);
 
         let mut message = vec![1, 0, 0, 0];
         message.extend(self.sender.to_le_bytes());
@@ -83,11 +89,11 @@ impl Initiation {
         message.extend(sealed_timestamp);
         message.extend(mac1(b"mac1----", &self.responder, &message));
         message.extend([0; 16]);
-        message
+        (message, chain, transcript)
     }
 }
 
-fn shared(private: &Secret, public: &PublicKey) -> [u8; 32] {
+pub(crate) fn shared(private: &Secret, public: &PublicKey) -> [u8; 32] {
     let private = PrivateKey::from_private_key(&X25519, private.expose()).unwrap();
     let public = UnparsedPublicKey::new(&X25519, public.as_bytes());
     agree(&private, public, (), |secret| secret.try_into().map_err(|_| ())).unwrap()
@@ -105,20 +111,20 @@ pub fn mac1(label: &[u8; 8], responder: &PublicKey, message: &[u8]) -> [u8; 16] 
 }
 
 /// HKDF with HMAC-BLAKE2s, two outputs.
-fn expand(chain: &[u8; 32], input: &[u8; 32]) -> ([u8; 32], [u8; 32]) {
+pub(crate) fn expand(chain: &[u8; 32], input: &[u8]) -> ([u8; 32], [u8; 32]) {
     let secret = hmac(chain, &[input]);
     let first = hmac(&secret, &[&[1]]);
     (first, hmac(&secret, &[&first, &[2]]))
 }
 
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     let pad = |octet: u8| -> [u8; 64] { std::array::from_fn(|at| key.get(at).unwrap_or(&0) ^ octet) };
     let inner_pad = pad(0x36);
     let inner = hash(&[&[&inner_pad[..]], parts].concat());
     hash(&[&pad(0x5c), &inner])
 }
 
-fn hash(parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut hash = Blake2s256::new();
     parts.iter().for_each(|part| hash.update(part));
     hash.finalize().into()

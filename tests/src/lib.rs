@@ -10,6 +10,7 @@ pub mod flood;
 pub mod forgery;
 pub mod fuzz;
 pub mod gate;
+pub mod initiator;
 pub mod pki;
 pub mod seeds;
 pub mod site;

@@ -11,7 +11,7 @@ use verona_contract::crl::{CrlError, CrlMark, VerifiedCrl};
 use verona_contract::key::{KeyId, Serial};
 
 /// One issuer's verified list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CrlSet {
     issuer: KeyId,
     mark: CrlMark,

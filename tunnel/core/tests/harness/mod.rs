@@ -19,16 +19,25 @@ use verona_tests::pki::{Authority, LeafPlan};
 pub struct Clock {
     begin: Instant,
     passed: Duration,
+    /// By how many seconds the wall clock is off.
+    wrong_by: i64,
 }
 
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "any instant will do as the beginning")]
     pub fn new() -> Self {
-        Self { begin: Instant::now(), passed: Duration::ZERO }
+        Self { begin: Instant::now(), passed: Duration::ZERO, wrong_by: 0 }
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.begin + self.passed, wall: wall() + self.passed }
+        let wall = wall() + self.passed;
+        let off = Duration::from_secs(self.wrong_by.unsigned_abs());
+        Now { mono: self.begin + self.passed, wall: if self.wrong_by < 0 { wall - off } else { wall + off } }
+    }
+
+    /// Makes the wall clock wrong by so many seconds.
+    pub fn step(&mut self, wrong_by: i64) {
+        self.wrong_by = wrong_by;
     }
 
     pub fn passed(&self) -> Duration {
