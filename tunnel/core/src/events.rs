@@ -4,6 +4,7 @@
 //! [`REFUSALS_PER_SECOND`] times a second, and both kinds of loss are counted.
 
 use crate::PublicKey;
+use crate::tally::Tally;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ const MAX_QUEUE: usize = 1024;
 /// Refusals of one reason that are told one by one.
 const REFUSALS_PER_SECOND: u32 = 5;
 
-/// The totals of [`Counters`], one field a name.
+/// The engine's part of the totals of [`Counters`]; the lanes' is [`Tally`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Handshakes confirmed, by either side.
@@ -30,16 +31,10 @@ pub(crate) struct Totals {
     pub(crate) introductions_sent: u64,
     pub(crate) cookies_sent: u64,
     pub(crate) cookies_taken: u64,
-    pub(crate) rx_bytes: u64,
+    /// Octets of messages that the engine sent; data is counted by the lanes.
     pub(crate) tx_bytes: u64,
-    pub(crate) rx_packets: u64,
-    pub(crate) tx_packets: u64,
-    /// Inner packets without a peer, without an endpoint, or dropped from a full queue.
+    /// Packets for peers that may have no session.
     pub(crate) packets_unroutable: u64,
-    /// Inner packets from a source that is not the sender's.
-    pub(crate) packets_wrong_source: u64,
-    /// Transport messages that did not authenticate, or were replayed.
-    pub(crate) data_refused: u64,
     pub(crate) sessions_cut: u64,
     pub(crate) sessions_expired: u64,
     pub(crate) roamed: u64,
@@ -49,7 +44,7 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    fn named(&self) -> BTreeMap<String, u64> {
+    fn named(&self, lanes: &Tally) -> BTreeMap<String, u64> {
         let all = [
             ("handshakes", self.handshakes),
             ("initiations_sent", self.initiations_sent),
@@ -59,13 +54,14 @@ impl Totals {
             ("introductions_sent", self.introductions_sent),
             ("cookies_sent", self.cookies_sent),
             ("cookies_taken", self.cookies_taken),
-            ("rx_bytes", self.rx_bytes),
-            ("tx_bytes", self.tx_bytes),
-            ("rx_packets", self.rx_packets),
-            ("tx_packets", self.tx_packets),
-            ("packets_unroutable", self.packets_unroutable),
-            ("packets_wrong_source", self.packets_wrong_source),
-            ("data_refused", self.data_refused),
+            ("rx_bytes", lanes.rx_bytes),
+            ("tx_bytes", self.tx_bytes + lanes.tx_bytes),
+            ("rx_packets", lanes.rx_packets),
+            ("tx_packets", lanes.tx_packets),
+            ("packets_unroutable", self.packets_unroutable + lanes.packets_unroutable),
+            ("packets_wrong_source", lanes.packets_wrong_source),
+            ("data_refused", lanes.data_refused),
+            ("upcalls_dropped", lanes.upcalls_dropped),
             ("sessions_cut", self.sessions_cut),
             ("sessions_expired", self.sessions_expired),
             ("roamed", self.roamed),
@@ -77,18 +73,34 @@ impl Totals {
 }
 
 /// One second of one reason's refusals.
-#[derive(Clone, Copy)]
-struct Told {
-    since: Instant,
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Telling {
+    since: Option<Instant>,
     count: u32,
     suppressed: u64,
+}
+
+impl Telling {
+    /// Whether to tell one more; then how many were not told since the last one.
+    pub(crate) fn tell(&mut self, now: Instant) -> Option<u64> {
+        let since = self.since.get_or_insert(now);
+        if now.saturating_duration_since(*since) >= Duration::from_secs(1) {
+            (*since, self.count) = (now, 0);
+        }
+        if self.count < REFUSALS_PER_SECOND {
+            self.count += 1;
+            return Some(std::mem::take(&mut self.suppressed));
+        }
+        self.suppressed += 1;
+        None
+    }
 }
 
 #[derive(Default)]
 pub(crate) struct Journal {
     pub(crate) totals: Totals,
     refused: BTreeMap<Refusal, u64>,
-    told: BTreeMap<Refusal, Told>,
+    told: BTreeMap<Refusal, Telling>,
     queue: VecDeque<Event>,
 }
 
@@ -108,22 +120,19 @@ impl Journal {
     /// Counts a refusal, and tells it unless too many like it were told within the second.
     pub(crate) fn refuse(&mut self, reason: Refusal, key: Option<PublicKey>, from: SocketAddr, now: Instant) {
         *self.refused.entry(reason).or_default() += 1;
-        let told = self.told.entry(reason).or_insert(Told { since: now, count: 0, suppressed: 0 });
-        if now.saturating_duration_since(told.since) >= Duration::from_secs(1) {
-            (told.since, told.count) = (now, 0);
-        }
-        if told.count < REFUSALS_PER_SECOND {
-            told.count += 1;
-            let suppressed = std::mem::take(&mut told.suppressed);
+        if let Some(suppressed) = self.told.entry(reason).or_default().tell(now) {
             self.push(Event::Refused { reason, key, endpoint: from, suppressed });
-        } else {
-            told.suppressed += 1;
         }
     }
 
-    pub(crate) fn counters(&self) -> Counters {
-        let refused = self.refused.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
-        Counters { refused, totals: self.totals.named() }
+    /// The counters of the engine and its lanes together.
+    pub(crate) fn counters(&self, lanes: &Tally) -> Counters {
+        let mut refused = self.refused.clone();
+        for (reason, count) in lanes.refused().into_iter().filter(|(_, count)| *count > 0) {
+            *refused.entry(reason).or_default() += count;
+        }
+        let refused = refused.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect();
+        Counters { refused, totals: self.totals.named(lanes) }
     }
 }
 
@@ -149,11 +158,11 @@ mod tests {
             journal.pop(),
             Some(Event::Refused { reason: Refusal::Mac1, key: None, endpoint: from, suppressed })
         );
-        assert_eq!(journal.counters().refused["mac1"], 101);
+        assert_eq!(journal.counters(&Tally::default()).refused["mac1"], 101);
         for _ in 0..2 * MAX_QUEUE {
             journal.push(Event::Expired { key: PublicKey::new([9; 32]).unwrap() });
         }
         assert_eq!(journal.queue.len(), MAX_QUEUE);
-        assert_eq!(journal.counters().totals["events_dropped"], MAX_QUEUE as u64);
+        assert_eq!(journal.counters(&Tally::default()).totals["events_dropped"], MAX_QUEUE as u64);
     }
 }

@@ -1,7 +1,9 @@
 //! The logic of the data plane, without sockets, TUN device, files, clock or threads.
 //!
-//! [`Engine`] takes datagrams and packets in batches and writes into the shell's buffers ([`Output`]). In
-//! plain mode it is a WireGuard device; with a policy only certified peers exist. What is expensive and does
+//! [`Engine`] decides: peers, admission, handshakes, timers, configuration. A [`Lane`] moves the packets of
+//! live peers; each worker has one, and hands what it cannot decide up to the engine ([`Upcall`]). An engine can
+//! drive a lane of its own, so that tests see the very same code in one thread. Both write into the shell's
+//! buffers ([`Output`]). In plain mode it is a WireGuard device; with a policy only certified peers exist. What is expensive and does
 //! not concern packets, the verification of policies and revocation lists, is done outside the engine by the
 //! constructors of [`VerifiedPolicy`] and [`CrlSet`], whose values the engine then takes.
 //!
@@ -20,10 +22,13 @@ mod engine;
 mod entropy;
 mod events;
 mod floors;
+mod forwarder;
 mod identity;
 mod initiation;
 pub mod introduction;
 pub mod ip_packet;
+mod lane;
+mod line;
 mod load;
 pub mod message;
 mod noise;
@@ -36,16 +41,21 @@ mod policy;
 mod record;
 mod schedule;
 mod session;
+mod tally;
 mod time;
 mod timers;
+mod transport;
+mod upcall;
 
 pub use crl_set::CrlSet;
 pub use device::{
     AllowedIpUpdate, ConfigError, DeviceStatus, DeviceUpdate, Introduction, PeerStatus, PeerUpdate,
 };
 pub use engine::{CrlRefused, Engine};
+pub use lane::Lane;
 pub use output::Output;
 pub use policy::{PolicyError, VerifiedPolicy};
 pub use time::Now;
+pub use upcall::{Class, Upcall, Upcalls};
 pub use verona_contract::ipnet::IpNet;
 pub use verona_contract::key::{KeyError, PublicKey, Secret};

@@ -2,7 +2,7 @@
 //!
 //! The buffers are the shell's own send buffers, so a datagram is written once, by the cipher. A call to
 //! one of the `*_buffer` functions is followed by exactly one matching commit, or by none: then the buffer
-//! is abandoned and the next call may hand out the same one.
+//! is abandoned and the next call may hand out the same one. Both are called with locks held: they must not block.
 
 use std::net::SocketAddr;
 
@@ -16,6 +16,13 @@ pub trait Output {
     fn packet_buffer(&mut self, len: usize) -> &mut [u8];
     /// Hands the first `len` octets of the last packet buffer to the TUN device.
     fn commit_packet(&mut self, len: usize);
+    /// Whether a datagram or a packet of the largest size might find no room. Asked before each one, and
+    /// followed by [`Output::make_room`] if so.
+    fn is_full(&self) -> bool {
+        false
+    }
+    /// Empties the buffers. No lock is held here, so it may take a system call, which nothing else may.
+    fn make_room(&mut self) {}
 }
 
 /// Sends octets that exist already: handshake messages and the flushed queue, never the fast path.

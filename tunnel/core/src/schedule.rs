@@ -1,32 +1,35 @@
-//! When a session must be looked at again: retries, keepalives, revival, and our own clients' probing.
+//! When a live peer must be looked at again: retries, keepalives, revival, and our own clients' probing.
 //!
-//! boringtun does not tell its deadlines, so a live session is looked at once a second, and exactly at the
-//! deadlines that are ours: a retry with jitter (whitepaper §6.4), a keepalive, a revival after the protocol
-//! gave up. The two silences (10 s and 15 s) are timed here too: boringtun compares times of ticks, and never
-//! ends a silence that began within one. A *brisk* session is one of a client that introduces itself: it notices after one
-//! silent second that its edge has restarted, where plain WireGuard takes fifteen.
+//! boringtun's timers are not used: they have no jitter, do not revive, and would begin handshakes in the
+//! middle of the data. [`Activity`] is what the data path notes as it goes; [`Attempts`] is what the engine
+//! knows of handshakes under way. A live peer is looked at once a second, and exactly at a retry with jitter
+//! (whitepaper §6.4), a keepalive, a revival. A *brisk* peer is that of a client which introduces itself: it
+//! notices after one silent second that its edge has restarted, where plain WireGuard takes fifteen.
 
 use crate::entropy::Entropy;
 use std::time::{Duration, Instant};
 
-/// boringtun's own timers are seconds long; a look a second keeps them within one.
+/// Between two looks at a live peer without a deadline: the certificate is checked again at each.
 const LOOK: Duration = Duration::from_secs(1);
 /// Rekey-Timeout and its jitter (whitepaper §6.1, §6.4).
 const RETRY: Duration = Duration::from_secs(5);
 const RETRY_JITTER: Duration = Duration::from_millis(333);
-/// A brisk session's first retries.
+/// Rekey-Attempt-Time: how long a handshake is tried.
+const GIVE_UP: Duration = Duration::from_secs(90);
+/// Three times Reject-After-Time: without new keys for so long, everything secret goes.
+const FORGET: Duration = Duration::from_secs(540);
+/// A brisk peer's first retries.
 const BRISK_RETRY: Duration = Duration::from_millis(800);
 const BRISK_ATTEMPTS: u32 = 6;
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a brisk session waits for an answer to its data; doubled by each probe that found the edge alive.
+/// How long a brisk peer waits for an answer to its data; doubled by each probe that found the edge alive.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Keepalive-Timeout + Rekey-Timeout: how long plain WireGuard waits (whitepaper §6.4).
 const MAX_PATIENCE: Duration = Duration::from_secs(15);
 
+/// What passes over a line, as far as timers care.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Schedule {
-    /// The session's entry in [`crate::timers::Timers`].
-    pub(crate) due: Instant,
+pub(crate) struct Activity {
     /// Last authenticated message in either direction.
     traversal: Instant,
     heard: Option<Instant>,
@@ -35,48 +38,11 @@ pub(crate) struct Schedule {
     /// First data received since we sent anything.
     owing: Option<Instant>,
     patience: Duration,
-    retry_at: Option<Instant>,
-    attempts: u32,
-    /// Initiations since the last handshake that ended, over expiry and revival.
-    unanswered: u32,
-    revive_at: Option<Instant>,
 }
 
-impl Schedule {
+impl Activity {
     pub(crate) const fn new(now: Instant) -> Self {
-        Self {
-            due: now,
-            traversal: now,
-            heard: None,
-            awaiting: None,
-            owing: None,
-            patience: PATIENCE,
-            retry_at: None,
-            attempts: 0,
-            unanswered: 0,
-            revive_at: None,
-        }
-    }
-
-    /// We sent an initiation.
-    pub(crate) fn initiated(&mut self, now: Instant, brisk: bool, rng: &mut Entropy) {
-        self.attempts = self.attempts.saturating_add(1);
-        self.unanswered = self.unanswered.saturating_add(1);
-        self.traversal = now;
-        self.revive_at = None;
-        let interval = if brisk && self.attempts <= BRISK_ATTEMPTS { BRISK_RETRY } else { RETRY };
-        self.retry_at = Some(now + interval + rng.jitter(RETRY_JITTER));
-    }
-
-    /// The peer answered our initiation, or we answered the peer's.
-    pub(crate) fn handshake_ended(&mut self) {
-        if self.awaiting.take().is_some() {
-            self.patience = (self.patience * 2).min(MAX_PATIENCE);
-        }
-        self.attempts = 0;
-        self.unanswered = 0;
-        self.retry_at = None;
-        self.revive_at = None;
+        Self { traversal: now, heard: None, awaiting: None, owing: None, patience: PATIENCE }
     }
 
     /// We sent an authenticated message.
@@ -100,50 +66,27 @@ impl Schedule {
         }
     }
 
+    /// We sent an initiation.
+    pub(crate) const fn initiated(&mut self, now: Instant) {
+        self.traversal = now;
+    }
+
+    /// The peer answered our initiation, or we answered the peer's.
+    pub(crate) fn handshake_ended(&mut self) {
+        if self.awaiting.take().is_some() {
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        }
+    }
+
+    /// The protocol gave up: nothing is waited for any more.
+    pub(crate) const fn expired(&mut self) {
+        self.awaiting = None;
+        self.owing = None;
+    }
+
     /// Whether the peer spoke within the last Keepalive-Timeout + Rekey-Timeout, so that it surely lives.
     pub(crate) fn heard_lately(&self, now: Instant) -> bool {
         self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < MAX_PATIENCE)
-    }
-
-    /// Whether this handshake is not the first attempt.
-    pub(crate) const fn is_retrying(&self) -> bool {
-        self.attempts > 0
-    }
-
-    /// Initiations that we sent since the last handshake that ended.
-    pub(crate) const fn unanswered(&self) -> u32 {
-        self.unanswered
-    }
-
-    /// The protocol gave up. With `revive` we begin again, spread over one Rekey-Timeout so that the peers of
-    /// an edge that was away do not all come at once.
-    pub(crate) fn expired(&mut self, now: Instant, revive: bool, rng: &mut Entropy) {
-        self.attempts = 0;
-        self.retry_at = None;
-        self.awaiting = None;
-        self.owing = None;
-        self.revive_at = revive.then(|| now + rng.jitter(RETRY));
-    }
-
-    /// Whether we are going to begin again by ourselves.
-    pub(crate) const fn is_reviving(&self) -> bool {
-        self.revive_at.is_some()
-    }
-
-    /// Whether a brisk session must repeat its initiation now; for others boringtun's timer does it.
-    pub(crate) fn brisk_retry_is_due(&self, now: Instant) -> bool {
-        self.retry_at.is_some_and(|at| at <= now)
-    }
-
-    /// Whether a tick would repeat an initiation before its jitter has passed: boringtun's own retry has none.
-    pub(crate) fn holds_retry(&self, now: Instant) -> bool {
-        self.retry_at.is_some_and(|at| now < at && at < now + RETRY_JITTER)
-    }
-
-    /// Whether to begin a handshake now: a revival, or data stayed without an answer.
-    pub(crate) fn handshake_is_due(&self, now: Instant, brisk: bool) -> bool {
-        let revive = self.revive_at.is_some_and(|at| at <= now);
-        self.retry_at.is_none() && (revive || self.probe_at(brisk).is_some_and(|at| at <= now))
     }
 
     /// When unanswered data makes us doubt the session.
@@ -161,15 +104,111 @@ impl Schedule {
     pub(crate) fn answer_is_due(&self, now: Instant) -> bool {
         self.owing.is_some_and(|since| now.saturating_duration_since(since) >= KEEPALIVE_TIMEOUT)
     }
+}
+
+/// The handshakes that we begin with one peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    /// The peer's entry in [`crate::timers::Timers`].
+    pub(crate) due: Instant,
+    /// When the state was made, or the last handshake ended.
+    renewed: Instant,
+    began: Option<Instant>,
+    retry_at: Option<Instant>,
+    attempts: u32,
+    /// Initiations since the last handshake that ended, over expiry and revival.
+    unanswered: u32,
+    revive_at: Option<Instant>,
+    expired: bool,
+}
+
+impl Attempts {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self {
+            due: now,
+            renewed: now,
+            began: None,
+            retry_at: None,
+            attempts: 0,
+            unanswered: 0,
+            revive_at: None,
+            expired: false,
+        }
+    }
+
+    /// We sent an initiation.
+    pub(crate) fn initiated(&mut self, now: Instant, brisk: bool, rng: &mut Entropy) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.began.get_or_insert(now);
+        self.revive_at = None;
+        self.expired = false;
+        let interval = if brisk && self.attempts <= BRISK_ATTEMPTS { BRISK_RETRY } else { RETRY };
+        self.retry_at = Some(now + interval + rng.jitter(RETRY_JITTER));
+    }
+
+    /// The peer answered our initiation, or we answered the peer's.
+    pub(crate) const fn handshake_ended(&mut self, now: Instant) {
+        *self = Self { due: self.due, ..Self::new(now) };
+    }
+
+    /// Whether a handshake of ours waits for its answer.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.retry_at.is_some()
+    }
+
+    /// Whether an initiation must be repeated now.
+    pub(crate) fn retry_is_due(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| at <= now)
+    }
+
+    /// Initiations that we sent since the last handshake that ended.
+    pub(crate) const fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Whether the protocol gives up now: a handshake was tried for too long, or the last one is too old.
+    pub(crate) fn gives_up(&self, now: Instant) -> bool {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let tried = self.retry_is_due(now) && self.began.is_some_and(|began| since(began) >= GIVE_UP);
+        !self.expired && (tried || since(self.renewed) >= FORGET)
+    }
+
+    /// The protocol gave up. With `revive` we begin again, spread over one Rekey-Timeout so that the peers of
+    /// an edge that was away do not all come at once.
+    pub(crate) fn expired(&mut self, now: Instant, revive: bool, rng: &mut Entropy) {
+        self.attempts = 0;
+        self.began = None;
+        self.retry_at = None;
+        self.renewed = now;
+        self.expired = true;
+        self.revive_at = revive.then(|| now + rng.jitter(RETRY));
+    }
+
+    /// Whether nothing will happen until somebody uses the peer: the protocol gave up, and nobody asked to
+    /// revive.
+    pub(crate) const fn is_asleep(&self) -> bool {
+        self.expired && self.revive_at.is_none()
+    }
+
+    /// Whether to begin a handshake now: a revival, or data stayed without an answer.
+    pub(crate) fn handshake_is_due(&self, now: Instant, activity: &Activity, brisk: bool) -> bool {
+        let revive = self.revive_at.is_some_and(|at| at <= now);
+        self.retry_at.is_none() && (revive || activity.probe_at(brisk).is_some_and(|at| at <= now))
+    }
 
     /// The next look, after everything that was due now is done.
-    pub(crate) fn next(&self, now: Instant, keepalive: Option<Duration>, brisk: bool) -> Instant {
-        let keepalive = keepalive.map(|interval| self.traversal + interval);
-        let answer = self.owing.map(|since| since + KEEPALIVE_TIMEOUT);
-        let wanted = [self.retry_at, self.revive_at, self.probe_at(brisk), keepalive, answer];
-        let wanted = wanted.into_iter().flatten();
+    pub(crate) fn next(
+        &self,
+        now: Instant,
+        activity: &Activity,
+        keepalive: Option<Duration>,
+        brisk: bool,
+    ) -> Instant {
+        let keepalive = keepalive.map(|interval| activity.traversal + interval);
+        let answer = activity.owing.map(|since| since + KEEPALIVE_TIMEOUT);
+        let wanted = [self.retry_at, self.revive_at, activity.probe_at(brisk), keepalive, answer];
         // A deadline that passed and is still unmet has nowhere to go (no endpoint, no key): once a second.
-        let next = wanted.filter(|at| *at > now).fold(now + LOOK, Instant::min);
-        self.retry_at.filter(|_| self.holds_retry(next)).unwrap_or(next)
+        wanted.into_iter().flatten().filter(|at| *at > now).fold(now + LOOK, Instant::min)
     }
 }

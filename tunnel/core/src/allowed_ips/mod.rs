@@ -75,7 +75,6 @@ impl AllowedIps {
 
     /// Shows all changes to the readers at once. Each holder of a [`RouteReader`] that asks after the return of
     /// this call sees them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the workers that forward packets"))]
     pub(crate) fn publish(&mut self) {
         if !std::mem::take(&mut self.changed) {
             return;
@@ -92,7 +91,6 @@ impl AllowedIps {
     }
 
     /// A view for another thread.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the workers that forward packets"))]
     pub(crate) fn reader(&self) -> RouteReader {
         let newest = self.published.newest.read().unwrap_or_else(PoisonError::into_inner);
         let (generation, routes) = newest.clone();
@@ -102,7 +100,6 @@ impl AllowedIps {
 
 impl RouteReader {
     /// The newest published routes: once a batch, so that all its packets see the same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the workers that forward packets"))]
     pub(crate) fn current(&mut self) -> &Routes {
         if self.published.generation.load(Ordering::Acquire) != self.generation {
             let newest = match self.published.newest.try_read() {

@@ -39,6 +39,7 @@ impl Engine {
             self.replace_identity(Some(identity));
         }
         let old = self.certified.replace(Certified::new(seq, trust, self.clock_trusted));
+        self.publish_view();
         let pushed = clients.iter().map(|client| client.verified.leaf.key).collect();
         let mut cut = self.carry_over(old, &pushed);
         for client in clients {
@@ -51,6 +52,7 @@ impl Engine {
         cut.extend(self.sweep(now));
         self.take_hints(&endpoints);
         self.schedule_calls(now.mono);
+        self.publish_routes(now.mono);
         PolicyInstalled { seq, clients: self.peers.len(), cut, rejected }
     }
 
@@ -94,13 +96,14 @@ impl Engine {
         {
             return false;
         }
-        if owner.psk_root != before.psk_root {
-            // The protocol state holds a preshared key of the old root.
-            peer.session = None;
-        }
+        let new_root = owner.psk_root != before.psk_root;
         record.owner = index;
         if matches!(record.standing, Standing::Proven(_)) {
             record.standing = Standing::Proven(new.use_record(index, id, None));
+        }
+        if new_root {
+            // The protocol state holds a preshared key of the old root.
+            peer.end_session();
         }
         true
     }
@@ -185,7 +188,8 @@ impl Engine {
     /// Ends a session, its queue with it. The record stays, so that the next handshake is told why.
     pub(super) fn cut(&mut self, id: PeerId, reason: CutReason) -> Option<Cut> {
         let peer = self.peers.peer_mut(id)?;
-        peer.session.take()?;
+        peer.session.as_ref()?;
+        peer.end_session();
         // A call that nobody has answered is no session that could have ended.
         if peer.is_hinted() {
             return None;
@@ -224,8 +228,10 @@ impl Engine {
     /// Every certified peer.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerInfo> {
-        let info = |peer: &Peer| {
+        let glances = self.glances();
+        let info = |id: PeerId, peer: &Peer| {
             let record: &Record = peer.record()?;
+            let (site, traffic) = peer.place(glances.get(&id));
             Some(PeerInfo {
                 key: peer.key,
                 subject: record.subject.to_string(),
@@ -234,13 +240,13 @@ impl Engine {
                 not_after: record.not_after,
                 source: record.source,
                 addresses: peer.allowed_ips.iter().map(verona_contract::ipnet::IpNet::address).collect(),
-                endpoint: peer.endpoint.filter(|_| !peer.is_hinted()),
+                endpoint: site.endpoint.filter(|_| site.known),
                 last_handshake: peer.last_handshake.map(unix_seconds),
-                rx_bytes: peer.rx_inner,
-                tx_bytes: peer.tx_inner,
+                rx_bytes: traffic.rx_inner,
+                tx_bytes: traffic.tx_inner,
             })
         };
-        self.peers.iter().filter_map(|(_, peer)| info(peer)).collect()
+        self.peers.iter().filter_map(|(id, peer)| info(id, peer)).collect()
     }
 
     /// Every issuer, with its list.

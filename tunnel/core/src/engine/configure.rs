@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::device::{AllowedIpUpdate, ConfigError, DeviceStatus, DeviceUpdate, PeerStatus, PeerUpdate};
+use crate::forwarder::Glance;
 use crate::identity::{Identity, ReachKeys};
 use crate::introduction;
 use crate::output::Output;
@@ -37,6 +38,7 @@ impl Engine {
         if update.private_key.is_some() {
             self.greet_all(now, out);
         }
+        self.publish_routes(now.mono);
         Ok(())
     }
 
@@ -78,9 +80,10 @@ impl Engine {
 
     pub(super) fn replace_identity(&mut self, identity: Option<Identity>) {
         self.identity = identity;
+        self.publish_view();
         for id in self.peers.ids() {
             if let Some(peer) = self.peers.peer_mut(id) {
-                peer.session = None;
+                peer.end_session();
             }
         }
     }
@@ -151,9 +154,10 @@ impl Engine {
     /// Preshared key, endpoint, keepalive, certificate; and a handshake where the change asks for one.
     fn update_protocol(&mut self, id: PeerId, update: PeerUpdate, now: Now, out: &mut impl Output) {
         let Some(peer) = self.peers.peer_mut(id) else { return };
-        if update.endpoint.is_some() {
-            peer.endpoint = update.endpoint;
+        if let Some(endpoint) = update.endpoint {
+            peer.endpoint = Some(endpoint);
             peer.origin = Origin::Known;
+            self.forwarder.with_line(id, |line| line.set_endpoint(endpoint));
         }
         let had_session = peer.session.is_some();
         let Some(configured) = peer.configured_mut() else { return };
@@ -173,7 +177,7 @@ impl Engine {
             configured.introducer = Some(Introducer { certificates, reach, cookie: None, last: None });
         }
         if new_psk {
-            peer.session = None;
+            peer.end_session();
         }
         if keepalive_began || (new_psk && had_session) {
             self.greet(id, now, out);
@@ -183,8 +187,8 @@ impl Engine {
 
     /// With a persistent keepalive a peer is spoken to at once, as wireguard-go does.
     fn greet(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
-        if self.peers.peer(id).is_some_and(|peer| peer.endpoint.is_some()) {
-            self.send_packet(id, &[], now, out);
+        if self.endpoint(id).is_some() {
+            self.send_keepalive(id, now, out);
         }
     }
 
@@ -199,22 +203,24 @@ impl Engine {
     /// What UAPI `get=1` prints, except what the shell owns.
     #[must_use]
     pub fn device(&self) -> DeviceStatus {
+        let glances = self.glances();
         DeviceStatus {
             private_key: self.identity.as_ref().map(|identity| identity.secret().clone()),
             public_key: self.identity.as_ref().map(|identity| *identity.public()),
-            peers: self.peers.iter().map(|(_, peer)| self.peer_status(peer)).collect(),
+            peers: self.peers.iter().map(|(id, peer)| self.peer_status(peer, glances.get(&id))).collect(),
         }
     }
 
-    fn peer_status(&self, peer: &Peer) -> PeerStatus {
+    fn peer_status(&self, peer: &Peer, glance: Option<&Glance>) -> PeerStatus {
+        let (site, traffic) = peer.place(glance);
         PeerStatus {
             public_key: peer.key,
             preshared_key: self.preshared_key(peer),
-            endpoint: peer.endpoint,
+            endpoint: site.endpoint,
             last_handshake: peer.last_handshake,
-            unanswered: peer.session.as_ref().map_or(0, |session| session.schedule.unanswered()),
-            rx_bytes: peer.rx_bytes,
-            tx_bytes: peer.tx_bytes,
+            unanswered: peer.session.as_ref().map_or(0, |session| session.attempts.unanswered()),
+            rx_bytes: traffic.rx_bytes,
+            tx_bytes: traffic.tx_bytes,
             persistent_keepalive: peer.configured().map_or(0, |configured: &Configured| configured.keepalive),
             allowed_ips: peer.allowed_ips.clone(),
         }

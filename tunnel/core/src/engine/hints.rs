@@ -23,7 +23,7 @@ impl Engine {
         for id in self.peers.ids() {
             if let Some(peer) = self.peers.peer_mut(id)
                 && peer.origin == Origin::Called
-                && peer.session.as_ref().is_some_and(|session| !session.has_keys())
+                && peer.session.as_ref().is_some_and(|session| !session.has_keys(now.mono))
             {
                 peer.session = None;
                 peer.origin = Origin::Hint;

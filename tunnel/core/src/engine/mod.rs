@@ -1,16 +1,18 @@
-//! The data plane as one value: datagrams, packets, time and configuration in; datagrams, packets, deadlines
-//! and events out.
+//! The half of the data plane that decides: upcalls, time and configuration in; datagrams, deadlines and events
+//! out.
 //!
-//! One thread owns it. The files beside this one are its entrances; what they share is here: admission before
-//! every session, the way out to the network, the timers' entries.
+//! One thread owns it. Packets of live peers pass it by, on lanes. The files beside this one are its entrances;
+//! what they share is here: admission before every session, the way out to the network, the timers' entries.
 
 mod certify;
 mod configure;
 mod datagrams;
+mod handshakes;
 mod hints;
 mod introduce;
 mod packets;
 mod timeouts;
+mod upcalls;
 
 pub use certify::CrlRefused;
 
@@ -21,39 +23,48 @@ use crate::cookie::CookieIssuer;
 use crate::entropy::Entropy;
 use crate::events::Journal;
 use crate::floors::Floors;
+use crate::forwarder::{Forwarder, Glance};
 use crate::identity::Identity;
+use crate::lane::Lane;
+use crate::line::Site;
 use crate::load::Load;
 use crate::output::{Output, send_datagram};
-use crate::peer::{Basis, Peer};
+use crate::peer::{Basis, Origin, Peer};
 use crate::peers::{PeerId, Peers};
-use crate::session::{Scratch, Session, Step};
+use crate::schedule::Activity;
+use crate::session::Session;
 use crate::time::Now;
 use crate::timers::Timers;
+use crate::upcall::Upcall;
 use crate::{Secret, introduction};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use verona_contract::control::{Counters, Event, Refusal};
 use verona_contract::psk;
 
 /// What an interface has until [`Engine::set_mtu`] says otherwise: fits an outer IPv6 path of 1500.
 const DEFAULT_MTU: usize = 1420;
-/// Room for a padded packet of any size.
-const MAX_PACKET: usize = 1 << 16;
 /// A cookie serves as long as the secret behind it (whitepaper §5.4.7).
 const COOKIE_LIFE: Duration = Duration::from_secs(120);
-/// The first octet of the messages that are told apart when they are sent.
-const TYPE_INITIATION: u8 = 1;
 
 /// The data plane: datagrams, packets, time and configuration in; datagrams, packets, deadlines, events out.
 ///
-/// No call blocks, and none visits all peers except those that change the rules for all (a policy, a list, the
+/// A shell with workers gives each a [`Lane`] ([`Engine::lane`]) and hands their upcalls to
+/// [`Engine::handle_upcall`] in one thread. A shell without hands everything to
+/// [`Engine::handle_datagrams`] and [`Engine::handle_packets`]. None visits all peers except those that change the rules for all (a policy, a list, the
 /// clock). After each `handle_*`, `configure` or `install_*` ask [`Engine::poll_timeout`] again, and drain
 /// [`Engine::poll_event`] when it suits.
 pub struct Engine {
     identity: Option<Identity>,
-    mtu: usize,
     peers: Peers,
     routes: AllowedIps,
+    forwarder: Arc<Forwarder>,
+    /// The engine's own: for what it sends on a line itself, and without workers for everything.
+    lane: Lane,
+    /// Of the engine's own lane.
+    upcalls: VecDeque<Upcall<Box<[u8]>>>,
     floors: Floors,
     timers: Timers,
     /// When hinted endpoints are called.
@@ -64,7 +75,6 @@ pub struct Engine {
     journal: Journal,
     certified: Option<Certified>,
     clock_trusted: bool,
-    padded: Box<[u8]>,
 }
 
 impl Engine {
@@ -72,12 +82,22 @@ impl Engine {
     /// operating system's generator and be used once.
     #[must_use]
     pub fn new(entropy: [u8; 32], now: Now) -> Self {
+        Self::with_shards(1, entropy, now)
+    }
+
+    /// The same, with the lines of peers spread over `shards` (1 to 128), one for each worker.
+    #[must_use]
+    pub fn with_shards(shards: usize, entropy: [u8; 32], now: Now) -> Self {
         let mut rng = Entropy::new(entropy);
+        let forwarder = Arc::new(Forwarder::new(shards, DEFAULT_MTU));
+        let routes = AllowedIps::default();
         Self {
             identity: None,
-            mtu: DEFAULT_MTU,
             peers: Peers::default(),
-            routes: AllowedIps::default(),
+            lane: Lane::new(forwarder.clone(), routes.reader()),
+            routes,
+            forwarder,
+            upcalls: VecDeque::new(),
             floors: Floors::default(),
             timers: Timers::default(),
             calls: Timers::default(),
@@ -87,13 +107,18 @@ impl Engine {
             journal: Journal::default(),
             certified: None,
             clock_trusted: false,
-            padded: vec![0; MAX_PACKET].into(),
         }
+    }
+
+    /// A lane for a worker.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        Lane::new(self.forwarder.clone(), self.routes.reader())
     }
 
     /// The interface's MTU, in octets: padding never makes a packet longer than that. Default 1420.
     pub fn set_mtu(&mut self, mtu: u16) {
-        self.mtu = mtu.into();
+        self.forwarder.change_view(|view| view.mtu = mtu.into());
     }
 
     /// The next event, oldest first. The queue is bounded; what was lost is counted in `events_dropped`.
@@ -104,7 +129,7 @@ impl Engine {
     /// Counters since start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.journal.counters()
+        self.journal.counters(&self.forwarder.tally())
     }
 
     /// Whether `id` may have a session now.
@@ -114,7 +139,7 @@ impl Engine {
             (Basis::Configured(_), _) => Ok(admission::configured(peer.key)),
             (Basis::Certified(record), Some(certified)) => {
                 let owner = certified.owner(record.owner).ok_or(Refusal::UnknownIssuer)?;
-                let has_session = peer.session.as_ref().is_some_and(|session| session.has_keys());
+                let has_session = peer.session.as_ref().is_some_and(|session| session.has_keys(now.mono));
                 let wall = certified.wall(now);
                 admission::certified(peer.key, record, certified, owner.crl, wall, has_session)
             }
@@ -133,76 +158,53 @@ impl Engine {
         }
     }
 
-    /// Makes the protocol state of an admitted peer, unless there is one.
-    fn ensure_session(&mut self, id: PeerId, admitted: &Admitted, now: Instant) {
-        let Some(peer) = self.peers.peer(id) else { return };
-        let Some(identity) = &self.identity else { return };
-        if peer.session.is_none() {
-            let psk = self.preshared_key(peer);
-            let session = Box::new(Session::new(admitted, identity, psk.as_ref(), id, now));
-            if let Some(peer) = self.peers.peer_mut(id) {
-                peer.session = Some(session);
-                self.reschedule(id, now);
-            }
+    /// Opens the line of an admitted peer, unless it is open.
+    fn ensure_session(&mut self, id: PeerId, _: &Admitted, now: Instant) {
+        let Some(peer) = self.peers.peer_mut(id) else { return };
+        if peer.session.is_none() && self.identity.is_some() {
+            let site = Site { endpoint: peer.endpoint, known: peer.origin == Origin::Known };
+            peer.session = Some(Box::new(Session::new(&self.forwarder, id, site, now)));
+            self.reschedule(id, now);
         }
+    }
+
+    /// Shows the lanes all changes of routes at once. To be called at the end of everything that may change them.
+    fn publish_routes(&mut self, now: Instant) {
+        self.routes.publish();
+        self.peers.rest(now);
+    }
+
+    /// Tells the lanes what they must know of the device.
+    fn publish_view(&self) {
+        let reach = self.identity.as_ref().map(|identity| identity.reach.clone());
+        let certified = self.certified.is_some();
+        self.forwarder.change_view(|view| (view.reach, view.certified) = (reach, certified));
+    }
+
+    /// The lines of all live peers, as they are now.
+    fn glances(&self) -> HashMap<PeerId, Glance> {
+        let live = self.peers.iter().filter(|(_, peer)| peer.session.is_some()).map(|(id, _)| id);
+        self.forwarder.glance(&live.collect::<Vec<_>>()).into_iter().collect()
     }
 
     fn session_mut(&mut self, id: PeerId) -> Option<&mut Session> {
         self.peers.peer_mut(id)?.session.as_deref_mut()
     }
 
-    /// Starts a handshake with a peer whose endpoint is known; without effect while one is under way.
-    fn initiate(&mut self, id: PeerId, again: bool, now: Now, out: &mut impl Output) {
-        if self.peers.peer(id).is_none_or(|peer| peer.endpoint.is_none()) {
-            return;
+    /// Where a peer is: its line knows it while there is one.
+    fn endpoint(&self, id: PeerId) -> Option<SocketAddr> {
+        let peer = self.peers.peer(id)?;
+        match peer.session {
+            Some(_) => self.forwarder.with_line(id, |line| line.site())??.endpoint,
+            None => peer.endpoint,
         }
-        let Ok(admitted) = self.admit(id, now) else { return };
-        self.ensure_session(id, &admitted, now.mono);
-        let mut scratch: Scratch = [0; _];
-        if let Some(session) = self.session_mut(id)
-            && let Step::Send(len) = session.initiate(again, &mut scratch)
-        {
-            self.transmit(id, &scratch[..len], now.mono, out);
-        }
-    }
-
-    /// Ticks a session whose last tick is too old for its next use, and sends what that asks for.
-    fn tick_before_use(&mut self, id: PeerId, now: Instant, out: &mut impl Output) {
-        let mut scratch: Scratch = [0; _];
-        if let Some(session) = self.session_mut(id)
-            && session.wants_tick(now)
-            && !session.schedule.holds_retry(now)
-            && let Step::Send(len) = session.tick(now, &mut scratch)
-        {
-            self.transmit(id, &scratch[..len], now, out);
-        }
-    }
-
-    /// Sends a message of the protocol to the peer's endpoint; before an initiation our certificate, where the
-    /// peer may not know it.
-    fn transmit(&mut self, id: PeerId, message: &[u8], now: Instant, out: &mut impl Output) {
-        let Some(peer) = self.peers.peer_mut(id) else { return };
-        let Some(endpoint) = peer.endpoint else { return };
-        if message.first() == Some(&TYPE_INITIATION) {
-            self.introduce_ourselves(id, endpoint, now, out);
-            self.journal.totals.initiations_sent += 1;
-            let Some(peer) = self.peers.peer_mut(id) else { return };
-            let brisk = peer.is_brisk();
-            if let Some(session) = &mut peer.session {
-                session.schedule.initiated(now, brisk, &mut self.rng);
-            }
-            self.reschedule(id, now);
-        } else if let Some(session) = &mut peer.session {
-            session.schedule.sent(now, false);
-        }
-        self.send(id, endpoint, message, out);
     }
 
     fn send(&mut self, id: PeerId, to: SocketAddr, message: &[u8], out: &mut impl Output) {
         send_datagram(out, to, message);
         self.journal.totals.tx_bytes += message.len() as u64;
         if let Some(peer) = self.peers.peer_mut(id) {
-            peer.tx_bytes += message.len() as u64;
+            peer.traffic.tx_bytes += message.len() as u64;
         }
     }
 
@@ -210,10 +212,10 @@ impl Engine {
     /// our certificate.
     fn introduce_ourselves(&mut self, id: PeerId, to: SocketAddr, now: Instant, out: &mut impl Output) {
         let Some(identity) = &self.identity else { return };
+        let sure = self.forwarder.with_line(id, |line| line.has_keys(now) && line.activity.heard_lately(now));
         let Some(peer) = self.peers.peer_mut(id) else { return };
-        let sure = peer.session.as_ref().is_some_and(|session| {
-            session.has_keys() && !session.schedule.is_retrying() && session.schedule.heard_lately(now)
-        });
+        let retrying = peer.session.as_ref().is_some_and(|session| session.attempts.is_under_way());
+        let sure = sure == Some(true) && !retrying;
         let key = peer.key;
         let Some(introducer) = peer.introducer_mut().filter(|_| !sure) else { return };
         let cookie = introducer
@@ -221,8 +223,8 @@ impl Engine {
             .filter(|(_, came)| now.saturating_duration_since(*came) < COOKIE_LIFE)
             .map(|(cookie, _)| cookie);
         let [low, ..] = self.rng.draw();
-        // The upper 24 bits are ours as in session indices, so that a cookie reply finds its peer.
-        let sender = id.number() << 8 | u32::from(low);
+        // The upper bits are ours as in session indices, so that a cookie reply finds its peer.
+        let sender = id.index(0) << 8 | u32::from(low);
         let reach = (&key, &introducer.reach);
         if let Ok((datagram, mac1)) =
             introduction::seal(identity, reach, &introducer.certificates, (sender, cookie), &mut self.rng)
@@ -235,15 +237,21 @@ impl Engine {
 
     /// Brings a session's entry in the timers up to date.
     fn reschedule(&mut self, id: PeerId, now: Instant) {
+        if let Some(activity) = self.forwarder.with_line(id, |line| line.activity) {
+            self.reschedule_by(id, &activity, now);
+        }
+    }
+
+    fn reschedule_by(&mut self, id: PeerId, activity: &Activity, now: Instant) {
         let Some(peer) = self.peers.peer_mut(id) else { return };
         let (keepalive, brisk) = (peer.keepalive(), peer.is_brisk());
-        let Some(session) = &mut peer.session else { return };
-        if session.is_asleep() {
+        let Some(Session { attempts, .. }) = peer.session.as_deref_mut() else { return };
+        if attempts.is_asleep() {
             return;
         }
-        let due = session.schedule.next(now, keepalive, brisk);
-        if session.schedule.due <= now || due < session.schedule.due {
-            session.schedule.due = due;
+        let due = attempts.next(now, activity, keepalive, brisk);
+        if attempts.due <= now || due < attempts.due {
+            attempts.due = due;
             self.timers.schedule(due, id);
         }
     }
@@ -254,6 +262,8 @@ impl Engine {
         for net in &peer.allowed_ips {
             self.routes.remove(*net, id);
         }
+        // Without a session there may be a line on which packets wait.
+        self.forwarder.close_line(id);
         self.floors.keep(peer.key, peer.last_timestamp);
         if let (Some(record), Some(certified)) = (peer.record(), &mut self.certified) {
             certified.forget_record(record.owner, record.place());

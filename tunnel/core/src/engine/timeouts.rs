@@ -1,13 +1,18 @@
-//! What time brings: ticks, retries, keepalives, revival, certificates and records that run out.
+//! What time brings: looks, retries, keepalives, revival, certificates and records that run out.
 
 use super::Engine;
+use crate::forwarder::Glance;
+use crate::line::Line;
 use crate::output::Output;
 use crate::peer::Origin;
 use crate::peers::PeerId;
-use crate::session::{Scratch, Step};
+use crate::session::Session;
 use crate::time::Now;
 use std::time::Instant;
 use verona_contract::control::Event;
+
+/// Peers that are looked at under few locks.
+const LOOKS: usize = 256;
 
 impl Engine {
     /// The next deadline, and what it is for. It may turn out to be void; calling
@@ -23,51 +28,83 @@ impl Engine {
 
     /// Does everything that is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl Output) {
-        while let Some((due, id)) = self.timers.pop_due(now.mono) {
-            let current = self.session_mut(id).is_some_and(|session| session.schedule.due == due);
-            if current {
-                self.service(id, now, out);
+        loop {
+            let due = self.take_due(now.mono);
+            if due.is_empty() {
+                break;
+            }
+            for (id, glance) in self.forwarder.glance(&due) {
+                self.service(id, &glance, now, out);
             }
         }
         self.make_calls(now, out);
         self.drop_unproven(now.mono);
+        self.publish_routes(now.mono);
+    }
+
+    /// Peers whose look is due, some of them.
+    fn take_due(&mut self, now: Instant) -> Vec<PeerId> {
+        let mut ids = Vec::new();
+        while ids.len() < LOOKS
+            && let Some((due, id)) = self.timers.pop_due(now)
+        {
+            if self.session_mut(id).is_some_and(|session| session.attempts.due == due) {
+                ids.push(id);
+            }
+        }
+        ids
     }
 
     /// One look at one live session.
-    fn service(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
+    fn service(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) {
+        if glance.has_news {
+            self.attend(id, now, out);
+        }
         if self.cut_if_refused(id, now).is_some() {
             return;
         }
-        let mut scratch: Scratch = [0; _];
         let Some(session) = self.session_mut(id) else { return };
-        match session.tick(now.mono, &mut scratch) {
-            Step::Send(len) => self.transmit(id, &scratch[..len], now.mono, out),
-            Step::Expired => self.session_expired(id, now),
-            _ => {}
+        if session.attempts.gives_up(now.mono) {
+            self.session_expired(id, now);
         }
-        self.run_own_timers(id, now, out);
+        self.run_timers(id, glance, now, out);
         self.reschedule(id, now.mono);
     }
 
-    /// The timers that are not boringtun's.
-    fn run_own_timers(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
+    fn run_timers(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) {
         let Some(peer) = self.peers.peer(id) else { return };
         let (brisk, keepalive) = (peer.is_brisk(), peer.keepalive());
-        let Some(session) = &peer.session else { return };
-        let schedule = session.schedule;
-        let (has_keys, wants_rekey) = (session.has_keys(), session.wants_rekey(now.mono));
-        if brisk && schedule.brisk_retry_is_due(now.mono) {
+        let Some(Session { attempts, .. }) = peer.session.as_deref() else { return };
+        if attempts.retry_is_due(now.mono) {
             self.initiate(id, true, now, out);
-        } else if schedule.handshake_is_due(now.mono, brisk) {
+        } else if attempts.handshake_is_due(now.mono, &glance.activity, brisk) {
             self.initiate(id, false, now, out);
+        } else if !attempts.is_under_way() {
+            self.forwarder.with_line(id, Line::forget_asking);
         }
-        if schedule.keepalive_is_due(now.mono, keepalive) {
-            self.send_packet(id, &[], now, out);
-            if wants_rekey {
+        if glance.activity.keepalive_is_due(now.mono, keepalive) {
+            self.send_keepalive(id, now, out);
+            if glance.rekey_at.is_some_and(|at| at <= now.mono) {
                 self.initiate(id, false, now, out);
             }
-        } else if has_keys && schedule.answer_is_due(now.mono) {
-            self.send_packet(id, &[], now, out);
+        } else if glance.keys_until.is_some_and(|until| now.mono < until)
+            && glance.activity.answer_is_due(now.mono)
+        {
+            self.send_keepalive(id, now, out);
+        }
+    }
+
+    /// Sends an empty packet, or begins the handshake that will do as well.
+    pub(super) fn send_keepalive(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
+        let sent = self.lane.on_line(id, out, |line, way| {
+            let keys = line.has_keys(now.mono);
+            if keys {
+                line.send(now.mono, &[], way);
+            }
+            keys
+        });
+        if sent != Some(true) {
+            self.initiate(id, false, now, out);
         }
     }
 
@@ -78,7 +115,7 @@ impl Engine {
         let Some(peer) = self.peers.peer_mut(id) else { return };
         let revive = peer.keepalive().is_some();
         if peer.record().is_some() {
-            peer.session = None;
+            peer.end_session();
             if peer.is_hinted() {
                 // Nobody was there. The next call is the peer's own, or that of a packet for it.
                 peer.origin = Origin::Called;
@@ -87,7 +124,9 @@ impl Engine {
                 self.journal.push(Event::Expired { key });
             }
         } else if let Some(session) = &mut peer.session {
-            session.schedule.expired(now.mono, revive, &mut self.rng);
+            session.attempts.expired(now.mono, revive, &mut self.rng);
+            session.keys_until = None;
+            self.forwarder.with_line(id, |line| line.expire(now.mono));
         }
     }
 }

@@ -1,0 +1,308 @@
+//! The fast path of one worker: transport messages in, packets out, and the reverse.
+//!
+//! A lane runs each packet to completion under the lock of its peer's shard; in the steady state it takes one
+//! lock for a batch and allocates nothing. Everything that needs a decision or public-key work goes up to the
+//! engine ([`Upcall`]); a handshake message only if its mac1 is right, so that garbage never fills the queue.
+
+use crate::allowed_ips::{RouteReader, Routes};
+use crate::cookie;
+use crate::events::Telling;
+use crate::forwarder::{Forwarder, RUN, Shard, View};
+use crate::ip_packet;
+use crate::line::{Line, Received, Way};
+use crate::message::Message;
+use crate::output::Output;
+use crate::peers::PeerId;
+use crate::tally::{Ledger, Tally};
+use crate::time::Now;
+use crate::upcall::{Upcall, Upcalls};
+use parking_lot::MutexGuard;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use verona_contract::control::Refusal;
+
+/// Room for a padded packet of any size.
+const MAX_PACKET: usize = 1 << 16;
+
+/// One worker's entrance to the data plane. Made by [`Engine::lane`](crate::Engine::lane).
+pub struct Lane {
+    forwarder: Arc<Forwarder>,
+    view: Arc<View>,
+    version: u64,
+    routes: RouteReader,
+    tally: Tally,
+    ledger: Arc<Ledger>,
+    telling: [Telling; 3],
+    padded: Box<[u8]>,
+    locks: u64,
+}
+
+impl Lane {
+    pub(crate) fn new(forwarder: Arc<Forwarder>, routes: RouteReader) -> Self {
+        Self {
+            routes,
+            view: forwarder.view(),
+            version: u64::MAX,
+            ledger: forwarder.new_ledger(),
+            forwarder,
+            tally: Tally::default(),
+            telling: [Telling::default(); 3],
+            padded: vec![0; MAX_PACKET].into(),
+            locks: 0,
+        }
+    }
+
+    /// Takes a batch of datagrams from the network, each with its source.
+    pub fn handle_datagrams<'a>(
+        &mut self,
+        now: Now,
+        batch: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+        out: &mut impl Output,
+        upcalls: &mut impl Upcalls,
+    ) {
+        self.run(|lane, hold| {
+            for (from, datagram) in batch {
+                if out.is_full() {
+                    hold.release();
+                    out.make_room();
+                }
+                lane.datagram(now, (from, datagram), hold, out, upcalls);
+            }
+        });
+    }
+
+    /// Takes a batch of inner packets, each a whole IP packet.
+    pub fn handle_packets<'a>(
+        &mut self,
+        now: Now,
+        batch: impl Iterator<Item = &'a [u8]>,
+        out: &mut impl Output,
+        upcalls: &mut impl Upcalls,
+    ) {
+        self.run(|lane, hold| {
+            for packet in batch {
+                if out.is_full() {
+                    hold.release();
+                    out.make_room();
+                }
+                lane.packet(now, packet, hold, out, upcalls);
+            }
+        });
+    }
+
+    /// Takes a datagram once more that came while the engine had the keys for it.
+    pub(crate) fn handle_late(
+        &mut self,
+        now: Now,
+        (from, datagram): (SocketAddr, &[u8]),
+        out: &mut impl Output,
+        upcalls: &mut impl Upcalls,
+    ) {
+        // Its octets were counted when it came.
+        self.tally.rx_bytes = self.tally.rx_bytes.wrapping_sub(datagram.len() as u64);
+        self.handle_datagrams(now, std::iter::once((from, datagram)), out, upcalls);
+    }
+
+    /// How often a shard was locked since the lane was made.
+    #[must_use]
+    pub const fn locks(&self) -> u64 {
+        self.locks
+    }
+
+    /// One batch, with the newest view and one hold of locks.
+    fn run(&mut self, work: impl FnOnce(&mut Active<'_>, &mut Hold<'_>)) {
+        let forwarder = self.forwarder.clone();
+        forwarder.refresh(&mut self.view, &mut self.version);
+        let mut hold = Hold::new(&forwarder);
+        let view = self.view.clone();
+        work(
+            &mut Active {
+                view: &view,
+                routes: self.routes.current(),
+                tally: &mut self.tally,
+                telling: &mut self.telling,
+                padded: &mut self.padded,
+            },
+            &mut hold,
+        );
+        self.locks += hold.locks;
+        self.ledger.publish(&self.tally);
+    }
+
+    /// Runs `visit` on a peer's line with what is needed to send on it; for the engine's own thread.
+    pub(crate) fn on_line<O: Output, R>(
+        &mut self,
+        id: PeerId,
+        out: &mut O,
+        visit: impl FnOnce(&mut Line, &mut Way<'_, O>) -> R,
+    ) -> Option<R> {
+        if out.is_full() {
+            out.make_room();
+        }
+        let mut result = None;
+        self.run(|lane, hold| {
+            if let Some(line) = hold.shard(id).line(id) {
+                result = Some(visit(line, &mut lane.way(out)));
+            }
+        });
+        result
+    }
+}
+
+/// The lane's state during one batch.
+struct Active<'l> {
+    view: &'l View,
+    routes: &'l Routes,
+    tally: &'l mut Tally,
+    telling: &'l mut [Telling; 3],
+    padded: &'l mut [u8],
+}
+
+impl Active<'_> {
+    fn way<'w, O: Output>(&'w mut self, out: &'w mut O) -> Way<'w, O> {
+        Way { out, routes: self.routes, mtu: self.view.mtu, padded: self.padded, tally: self.tally }
+    }
+
+    fn datagram<O: Output>(
+        &mut self,
+        now: Now,
+        (from, datagram): (SocketAddr, &[u8]),
+        hold: &mut Hold<'_>,
+        out: &mut O,
+        upcalls: &mut impl Upcalls,
+    ) {
+        self.tally.rx_bytes = self.tally.rx_bytes.wrapping_add(datagram.len() as u64);
+        let result = match Message::parse(datagram) {
+            None => Err(Refusal::Malformed),
+            Some(Message::Data { receiver }) => {
+                self.data(now, (from, receiver, datagram), hold, out, upcalls)
+            }
+            Some(Message::CookieReply(_)) => Ok(true),
+            // Only an edge with a policy knows what to do with a certificate.
+            Some(Message::Introduction { .. }) if !self.view.certified => Err(Refusal::Malformed),
+            Some(message) => self.check_mac1(&message, datagram).map(|()| true),
+        };
+        match result {
+            Ok(false) => {}
+            Ok(true) => self.push(Upcall::Datagram(from, datagram), upcalls),
+            Err(reason) => self.refuse(reason, from, now, upcalls),
+        }
+    }
+
+    /// A transport message; true when it is for the engine.
+    fn data<O: Output>(
+        &mut self,
+        now: Now,
+        (from, receiver, datagram): (SocketAddr, u32, &[u8]),
+        hold: &mut Hold<'_>,
+        out: &mut O,
+        upcalls: &mut impl Upcalls,
+    ) -> Result<bool, Refusal> {
+        let id = PeerId::of_session(receiver);
+        let line = hold.shard(id).line(id).ok_or(Refusal::UnknownSession)?;
+        let received = line.receive(id, now, (from, receiver), datagram, &mut self.way(out));
+        self.ring(id, line, upcalls);
+        match received {
+            Received::Done => Ok(false),
+            Received::Later => Ok(true),
+            Received::UnknownSession => Err(Refusal::UnknownSession),
+        }
+    }
+
+    fn packet<O: Output>(
+        &mut self,
+        now: Now,
+        packet: &[u8],
+        hold: &mut Hold<'_>,
+        out: &mut O,
+        upcalls: &mut impl Upcalls,
+    ) {
+        let address = ip_packet::destination(packet);
+        let Some(id) = address.and_then(|address| self.routes.lookup(address)) else {
+            self.tally.packets_unroutable += 1;
+            return;
+        };
+        let shard = hold.shard(id);
+        let line = shard.line_or_waiting(id, now.mono);
+        line.send(now.mono, packet, &mut self.way(out));
+        let heard = self.ring(id, line, upcalls);
+        if !heard {
+            // Nobody will come for a line that the engine does not know of.
+            shard.drop_waiting(id);
+        }
+    }
+
+    /// Tells the engine that there is news; false when it could not be told.
+    fn ring(&mut self, id: PeerId, line: &mut Line, upcalls: &mut impl Upcalls) -> bool {
+        if !line.must_ring() || upcalls.push(Upcall::Attention(id)) {
+            return true;
+        }
+        line.unring();
+        self.tally.upcalls_dropped += 1;
+        false
+    }
+
+    fn check_mac1(&self, message: &Message<'_>, datagram: &[u8]) -> Result<(), Refusal> {
+        // Without a key there is no mac1 that could be right.
+        let reach = self.view.reach.as_ref().ok_or(Refusal::Mac1)?;
+        let key = match message {
+            Message::Introduction { .. } => &reach.introduction_mac1,
+            _ => &reach.handshake_mac1,
+        };
+        if cookie::mac1_is_valid(key, datagram) { Ok(()) } else { Err(Refusal::Mac1) }
+    }
+
+    fn push(&mut self, upcall: Upcall<&[u8]>, upcalls: &mut impl Upcalls) {
+        if !upcalls.push(upcall) {
+            self.tally.upcalls_dropped += 1;
+        }
+    }
+
+    fn refuse(&mut self, reason: Refusal, from: SocketAddr, now: Now, upcalls: &mut impl Upcalls) {
+        let (count, telling) = match reason {
+            Refusal::Malformed => (&mut self.tally.malformed, &mut self.telling[0]),
+            Refusal::Mac1 => (&mut self.tally.mac1, &mut self.telling[1]),
+            _ => (&mut self.tally.unknown_session, &mut self.telling[2]),
+        };
+        *count += 1;
+        if let Some(suppressed) = telling.tell(now.mono) {
+            self.push(Upcall::Refused { reason, from, suppressed }, upcalls);
+        }
+    }
+}
+
+/// The lock of a lane: one shard's, taken when first needed and kept for the packets that follow.
+struct Hold<'f> {
+    forwarder: &'f Forwarder,
+    shard: Option<(usize, MutexGuard<'f, Shard>)>,
+    /// Packets until the shard is given up.
+    left: u32,
+    locks: u64,
+}
+
+impl<'f> Hold<'f> {
+    const fn new(forwarder: &'f Forwarder) -> Self {
+        Self { forwarder, shard: None, left: 0, locks: 0 }
+    }
+
+    /// The shard of a peer.
+    fn shard(&mut self, id: PeerId) -> &mut Shard {
+        let number = self.forwarder.shard_of(id);
+        if self.left == 0 || self.shard.as_ref().is_none_or(|(held, _)| *held != number) {
+            // Before the next one is waited for: never two at a time.
+            self.release();
+            self.left = RUN;
+        }
+        self.left -= 1;
+        let (forwarder, locks) = (self.forwarder, &mut self.locks);
+        let (_, shard) = self.shard.get_or_insert_with(|| {
+            *locks += 1;
+            (number, forwarder.lock(number))
+        });
+        shard
+    }
+
+    fn release(&mut self) {
+        self.shard = None;
+    }
+}
