@@ -183,9 +183,12 @@ fn assemble(
             owners: vec![OwnerConfig {
                 owner: owner.code,
                 anchors,
+                intermediates: Vec::new(),
                 crl: CrlPolicy::default(),
                 psk_root: owner.psk_root,
                 clients,
+                identities: Vec::new(),
+                sites: Vec::new(),
                 max_clients: MAX_CLIENTS,
             }],
         },

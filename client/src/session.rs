@@ -306,7 +306,7 @@ pub(crate) fn down(identity: &Identity, profile: &ClientProfile) -> Status {
 
 fn introduction(identity: &Identity) -> Introduction {
     // The issuer is the owner's client CA, which every edge has as an anchor.
-    Introduction { leaf: identity.tunnel_certificate.0.clone(), intermediate: None }
+    Introduction { leaf: identity.tunnel_certificate.0.clone(), ..Introduction::default() }
 }
 
 /// The data plane opens its sockets when it sees the interface up; what is sent before is lost, and its

@@ -1,14 +1,20 @@
-//! Certificates as the product uses them (RFC 5280, RFC 8410): the tunnel leaf and its issuers.
+//! Certificates as the product uses them (RFC 5280, RFC 8410): tunnel leaf, identity leaf, their issuers.
 //!
 //! [`Leaf::parse`] checks the profile of a tunnel certificate: that its key is a usable X25519 key, that it
-//! names exactly one subject, which addresses it may use. It verifies no signature and no date: the path is
+//! names exactly one subject, which addresses it may use. [`IdentityLeaf::parse`] does so for the second form,
+//! whose key signs a [`crate::binding`]. It verifies no signature and no date: the path is
 //! the business of who holds the anchors, the date of who holds the clock.
 
+mod extensions;
+mod identity;
+
+pub(crate) use extensions::{is_subject, is_tunnel_address};
+pub use identity::{IdentityKey, IdentityLeaf};
+
 use crate::key::{KeyId, PublicKey, Serial};
+use extensions::{Extensions, parse_one};
 use std::net::IpAddr;
-use x509_parser::prelude::{
-    ExtendedKeyUsage, FromDer as _, GeneralName, KeyUsage, ParsedExtension, X509Certificate,
-};
+use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 
 /// Largest certificate accepted, in octets: leaf, issuer or intermediate.
 pub const MAX_CERTIFICATE: usize = 4096;
@@ -45,6 +51,9 @@ pub enum CertError {
     /// The key itself is unusable.
     #[error(transparent)]
     Key(#[from] crate::key::KeyError),
+    /// The public key is neither P-256 nor Ed25519 in its one encoding, or everybody can sign for it.
+    #[error("public key is not a usable P-256 (uncompressed) or Ed25519 key")]
+    NotIdentityKey,
     /// The serial number is zero, negative or too long.
     #[error("serial number is not a positive integer of at most 20 octets")]
     Serial,
@@ -57,8 +66,9 @@ pub enum CertError {
     /// extendedKeyUsage lacks clientAuth, or is absent.
     #[error("extendedKeyUsage clientAuth is missing")]
     ExtendedKeyUsage,
-    /// keyUsage is absent, or is not keyAgreement alone (RFC 9295).
-    #[error("keyUsage must be keyAgreement only")]
+    /// keyUsage is absent or does not fit: keyAgreement alone for X25519 (RFC 9295), digitalSignature and no
+    /// right to issue for an identity, keyCertSign for a CA.
+    #[error("keyUsage does not fit the key: keyAgreement alone, digitalSignature, or keyCertSign for a CA")]
     KeyUsage,
     /// A leaf says that it is a CA, or a CA does not.
     #[error("basicConstraints do not fit the use of this certificate")]
@@ -144,6 +154,8 @@ pub struct Issuer {
     pub key_id: KeyId,
     /// `SubjectPublicKeyInfo`, DER.
     pub spki: Vec<u8>,
+    /// How many CAs may stand between this one and a leaf (RFC 5280 §4.2.1.9); none = any number.
+    pub path_len: Option<u32>,
     /// Whether keyUsage holds cRLSign.
     pub crl_sign: bool,
     /// Begin of validity, Unix seconds.
@@ -177,97 +189,20 @@ impl Issuer {
             serial: Serial::new(tbs.raw_serial()).map_err(|_| CertError::Serial)?,
             key_id: extensions.subject_key_id.ok_or(CertError::KeyIdentifier)?,
             spki: tbs.subject_pki.raw.to_vec(),
+            path_len: extensions.path_len,
             crl_sign: usage & (1 << 6) != 0,
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
         })
     }
-}
 
-fn parse_one(der: &[u8]) -> Result<X509Certificate<'_>, CertError> {
-    if der.len() > MAX_CERTIFICATE {
-        return Err(CertError::Der);
+    /// Whether `above` signed this certificate: names, key identifiers and signature. Dates, constraints and
+    /// trust are not looked at.
+    #[must_use]
+    pub fn is_issued_by(&self, above: &Self) -> bool {
+        let named = self.issuer == above.subject && self.issuer_key_id.as_ref() == Some(&above.key_id);
+        let key = SubjectPublicKeyInfo::from_der(&above.spki);
+        let (Ok(certificate), Ok((_, key))) = (parse_one(&self.der), key) else { return false };
+        named && certificate.verify_signature(Some(&key)).is_ok()
     }
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| CertError::Der)?;
-    if rest.is_empty() { Ok(certificate) } else { Err(CertError::Der) }
-}
-
-#[derive(Default)]
-struct Extensions {
-    ca: bool,
-    key_usage: Option<u16>,
-    client_auth: bool,
-    subject: Option<String>,
-    addresses: Vec<IpAddr>,
-    authority_key_id: Option<KeyId>,
-    subject_key_id: Option<KeyId>,
-}
-
-impl Extensions {
-    fn read(certificate: &X509Certificate<'_>) -> Result<Self, CertError> {
-        let mut found = Self::default();
-        // Duplicates make the map fail; which one is meant would be a guess.
-        certificate.tbs_certificate.extensions_map().map_err(|_| CertError::Extension("(list)".into()))?;
-        for extension in certificate.extensions() {
-            let oid = || extension.oid.to_id_string();
-            match extension.parsed_extension() {
-                ParsedExtension::BasicConstraints(constraints) => found.ca = constraints.ca,
-                ParsedExtension::KeyUsage(KeyUsage { flags }) => found.key_usage = Some(*flags),
-                ParsedExtension::ExtendedKeyUsage(ExtendedKeyUsage { client_auth, .. }) => {
-                    found.client_auth = *client_auth;
-                }
-                ParsedExtension::SubjectAlternativeName(names) => found.read_names(&names.general_names)?,
-                ParsedExtension::AuthorityKeyIdentifier(identifier) => {
-                    let id = identifier.key_identifier.as_ref().ok_or(CertError::KeyIdentifier)?;
-                    found.authority_key_id = Some(KeyId::new(id.0).map_err(|_| CertError::KeyIdentifier)?);
-                }
-                ParsedExtension::SubjectKeyIdentifier(id) => {
-                    found.subject_key_id = Some(KeyId::new(id.0).map_err(|_| CertError::KeyIdentifier)?);
-                }
-                ParsedExtension::ParseError { .. } => return Err(CertError::Extension(oid())),
-                _ if extension.critical => return Err(CertError::CriticalExtension(oid())),
-                _ => {}
-            }
-        }
-        Ok(found)
-    }
-
-    fn read_names(&mut self, names: &[GeneralName<'_>]) -> Result<(), CertError> {
-        for name in names {
-            match name {
-                GeneralName::URI(uri) if is_subject(uri) && self.subject.is_none() => {
-                    self.subject = Some((*uri).to_owned());
-                }
-                GeneralName::URI(uri) if is_subject(uri) => return Err(CertError::Subject),
-                GeneralName::IPAddress(octets) => {
-                    let address = host_address(octets).ok_or(CertError::Addresses)?;
-                    if self.addresses.len() == MAX_ADDRESSES {
-                        return Err(CertError::Addresses);
-                    }
-                    if !self.addresses.contains(&address) {
-                        self.addresses.push(address);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-fn is_subject(uri: &str) -> bool {
-    let uuid = uri.strip_prefix(CLIENT_URN).or_else(|| uri.strip_prefix(EDGE_URN));
-    // One spelling only: two spellings of one name would be two subjects.
-    uuid.is_some_and(|text| uuid::Uuid::try_parse(text).is_ok_and(|uuid| uuid.to_string() == text))
-}
-
-fn host_address(octets: &[u8]) -> Option<IpAddr> {
-    let address = match octets.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(octets).ok()?),
-        _ => return None,
-    };
-    let v4_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    let unusable = address.is_unspecified() || address.is_multicast() || address.is_loopback() || v4_mapped;
-    (!unusable && address != IpAddr::V4(std::net::Ipv4Addr::BROADCAST)).then_some(address)
 }

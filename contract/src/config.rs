@@ -4,6 +4,10 @@
 //! ([`crate::dsse`]), the agent verifies it, stores it and carries it out. Unknown fields are an error that
 //! names the path: a box must not believe that it did what it did not understand.
 
+mod members;
+
+pub use members::{IdentityClient, SiteConfig, check as check_members};
+
 use crate::base64::Octets;
 use crate::ipnet::IpNet;
 use crate::key::Secret;
@@ -99,6 +103,9 @@ impl TunnelConfig {
             if self.owners[..index].iter().any(|other| other.owner == owner.owner) {
                 return fail(&format!("owners[{index}].owner"), "each owner once");
             }
+            members::check(&owner.identities, &owner.sites, &self.addresses).map_err(|error| {
+                ConfigError { path: format!("tunnel.owners[{index}].{}", error.path), ..error }
+            })?;
         }
         Ok(())
     }
@@ -112,12 +119,21 @@ pub struct OwnerConfig {
     pub owner: OwnerCode,
     /// CA certificates, DER.
     pub anchors: Vec<Octets>,
+    /// CA certificates below the anchors, DER, each after its issuer: their clients need not send them along.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intermediates: Vec<Octets>,
     /// What to do about old or missing lists.
     pub crl: CrlPolicy,
     /// Root of the preshared keys.
     pub psk_root: PskRoot,
     /// Client certificates, DER, of clients that cannot introduce themselves (stock WireGuard).
     pub clients: Vec<Octets>,
+    /// Clients of the two-key form whose certificates tell no tunnel address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<IdentityClient>,
+    /// Other edges of the owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<SiteConfig>,
     /// Most records of introduced clients, 1 to 1,000,000.
     pub max_clients: u32,
 }

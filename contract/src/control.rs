@@ -10,7 +10,7 @@ mod offload;
 pub use offload::{OffCause, OffloadState};
 
 use crate::base64::Octets;
-use crate::config::{CrlPolicy, OwnerCode, PskRoot};
+use crate::config::{CrlPolicy, IdentityClient, OwnerCode, PskRoot, SiteConfig};
 use crate::key::{KeyId, PublicKey, Secret, Serial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +76,9 @@ pub struct Policy {
     pub seq: u64,
     /// The edge's X25519 private key.
     pub private_key: Secret,
+    /// The certificate of that key, DER: shown to other sites. An edge without sites needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Octets>,
     /// UDP port, both address families. 0 chooses one.
     pub listen_port: u16,
     /// The owners whose clients this edge serves.
@@ -105,12 +108,21 @@ pub struct OwnerPolicy {
     pub owner: OwnerCode,
     /// CA certificates, DER. One subject DN stands for one key, over all owners.
     pub anchors: Vec<Octets>,
+    /// CA certificates below the anchors, DER, each after its issuer; the same rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intermediates: Vec<Octets>,
     /// What to do about old or missing lists.
     pub crl: CrlPolicy,
     /// Root of the preshared keys ([`crate::psk`]).
     pub psk_root: PskRoot,
     /// Client certificates that the center pushes, DER: these clients need no introduction.
     pub clients: Vec<Octets>,
+    /// Names and addresses of clients of the two-key form, by their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<IdentityClient>,
+    /// Other edges of the owner, with the networks behind them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<SiteConfig>,
     /// Most records of introduced clients that this owner may hold at once.
     pub max_clients: u32,
 }
@@ -444,6 +456,12 @@ pub enum Refusal {
     /// The path does not verify: signature, constraints, purpose.
     #[error("certificate path does not verify")]
     PathInvalid,
+    /// The binding of a WireGuard key does not hold: form, life, certificate or signature.
+    #[error("binding of the WireGuard key does not hold")]
+    BindingInvalid,
+    /// The certificate tells no tunnel address, or is another edge's, and the configuration does not list it.
+    #[error("certificate has no place in the configuration")]
+    Unlisted,
     /// The key is certified for another subject or owner already.
     #[error("key belongs to another subject")]
     KeyTaken,
@@ -480,6 +498,8 @@ impl Refusal {
             Self::KeyMismatch => "key_mismatch",
             Self::UnknownIssuer => "unknown_issuer",
             Self::PathInvalid => "path_invalid",
+            Self::BindingInvalid => "binding_invalid",
+            Self::Unlisted => "unlisted",
             Self::KeyTaken => "key_taken",
             Self::Superseded => "superseded",
             Self::Quota => "quota",

@@ -31,7 +31,7 @@ macro_rules! serde_text {
 
 mod identifier;
 
-pub use identifier::{HexError, KeyId, Serial, from_hex, to_hex};
+pub use identifier::{Fingerprint, HexError, KeyId, Serial, from_hex, to_hex};
 
 use crate::base64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

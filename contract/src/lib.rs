@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod base64;
+pub mod binding;
 pub mod cert;
 pub mod config;
 pub mod control;

@@ -4,6 +4,8 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use verona_contract::binding::{Binding, BindingError};
+use verona_contract::cert::IdentityLeaf;
 use verona_contract::config::EdgeConfig;
 use verona_contract::control::{Line, Request};
 use verona_contract::dsse::{Envelope, VerifyingKey};
@@ -39,6 +41,86 @@ fn edge_config() {
     let json = include_str!("golden/edge-config.json");
     round_trip::<EdgeConfig>(json);
     assert_eq!(EdgeConfig::parse(json.as_bytes()).unwrap().seq, 42);
+}
+
+#[test]
+fn edge_config_with_every_kind_of_member() {
+    let json = include_str!("golden/edge-config-members.json");
+    round_trip::<EdgeConfig>(json);
+    assert!(EdgeConfig::parse(json.as_bytes()).is_ok());
+    let golden: Value = serde_json::from_str(json).unwrap();
+    let (identity, site) = ("/tunnel/owners/0/identities/0", "/tunnel/owners/0/sites/0");
+    for (pointer, value, message) in [
+        (format!("{identity}/key"), Value::from("0d69"), "identities[0].key: "),
+        (
+            format!("{identity}/subject"),
+            Value::from("urn:verona:edge:3f2b"),
+            "identities[0].subject: urn:verona",
+        ),
+        (format!("{identity}/addresses"), Value::Array(vec![]), "identities[0].addresses: 1 to 8 unicast"),
+        (
+            format!("{identity}/addresses/0"),
+            Value::from("224.0.0.1"),
+            "identities[0].addresses: 1 to 8 unicast",
+        ),
+        (format!("{site}/keepalive_s"), Value::from(0), "sites[0].keepalive_s: 1 to 65535"),
+        (format!("{site}/subnets"), Value::Array(vec![]), "sites[0].subnets: at least one network"),
+        (format!("{site}/subnets/0"), Value::from("0.0.0.0/0"), "sites[0].subnets: neither everything nor"),
+        (format!("{site}/subnets/0"), Value::from("10.8.0.0/15"), "sites[0].subnets: neither everything nor"),
+        (
+            format!("{site}/subnets/0"),
+            Value::from("192.168.30.9/24"),
+            "sites[1].subnets: each network behind one",
+        ),
+    ] {
+        let mut altered = golden.clone();
+        *altered.pointer_mut(&pointer).unwrap() = value;
+        let error = EdgeConfig::parse(altered.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("tunnel.owners[0].{message}")), "{pointer}: {error}");
+    }
+    let mut twice = golden;
+    let identities = twice.pointer_mut("/tunnel/owners/0/identities").unwrap().as_array_mut().unwrap();
+    identities.push(identities[0].clone());
+    let error = EdgeConfig::parse(twice.to_string().as_bytes()).unwrap_err().to_string();
+    assert_eq!(error, "tunnel.owners[0].identities[1].key: each key once");
+}
+
+/// Certificates and signatures were made by openssl.
+#[test]
+fn bindings() {
+    let key = Secret::new([0x21; 32]).x25519_public().unwrap();
+    for (octets, der) in [
+        (include_bytes!("golden/binding-p256.bin"), include_bytes!("golden/binding-p256.der").as_slice()),
+        (
+            include_bytes!("golden/binding-ed25519.bin"),
+            include_bytes!("golden/binding-ed25519.der").as_slice(),
+        ),
+    ] {
+        let leaf = IdentityLeaf::parse(der).unwrap();
+        let binding = Binding::verify(octets, &leaf).unwrap();
+        assert_eq!(binding, Binding::new(key, leaf.digest, 1_800_000_000, 1_800_086_400).unwrap());
+        assert_eq!(binding.signed(octets.last_chunk().unwrap()), octets);
+        for at in 0..octets.len() {
+            let mut altered = octets.to_vec();
+            altered[at] ^= 1;
+            assert!(Binding::verify(&altered, &leaf).is_err(), "octet {at} altered");
+            assert!(Binding::verify(&octets[..at], &leaf).is_err(), "cut off at {at}");
+        }
+        assert_eq!(Binding::verify(&[octets.as_slice(), &[0]].concat(), &leaf), Err(BindingError::Form));
+    }
+    // Ed25519 is deterministic: the octets of a signature are part of the format.
+    let signer = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[9; 32]).unwrap();
+    let leaf = IdentityLeaf::parse(include_bytes!("golden/binding-ed25519.der")).unwrap();
+    let binding = Binding::new(key, leaf.digest, 1_800_000_000, 1_800_086_400).unwrap();
+    let signature = signer.sign(&binding.message());
+    assert_eq!(
+        binding.signed(signature.as_ref().try_into().unwrap()),
+        include_bytes!("golden/binding-ed25519.bin")
+    );
+    for (begin, end) in [(0, 0), (5, 4), (0, 86_401), (-1, 5), (i64::MAX - 5, i64::MAX), (i64::MIN, i64::MAX)]
+    {
+        assert_eq!(Binding::new(key, leaf.digest, begin, end), Err(BindingError::Life), "{begin} to {end}");
+    }
 }
 
 #[test]

@@ -298,6 +298,7 @@ mod tests {
             subject: vec![],
             key_id: key_id.clone(),
             spki: vec![],
+            path_len: None,
             crl_sign: true,
             not_before: 0,
             not_after: i64::MAX,

@@ -131,13 +131,17 @@ pub fn policy(seq: u64, private_key: &Secret, authority: &Authority, clients: &[
     Policy {
         seq,
         private_key: private_key.clone(),
+        certificate: None,
         listen_port: PORT,
         owners: vec![OwnerPolicy {
             owner: "acme".parse().unwrap(),
             anchors: vec![Octets(authority.certificate().to_vec())],
+            intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: psk_root(),
             clients: clients.iter().cloned().map(Octets).collect(),
+            identities: Vec::new(),
+            sites: Vec::new(),
             max_clients: 1000,
         }],
         endpoints: Vec::new(),

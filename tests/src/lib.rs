@@ -10,6 +10,7 @@ pub mod flood;
 pub mod forgery;
 pub mod fuzz;
 pub mod gate;
+pub mod identity;
 pub mod initiator;
 pub mod pki;
 pub mod seeds;

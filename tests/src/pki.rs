@@ -46,7 +46,7 @@ pub struct Authority {
 pub struct LeafPlan {
     /// The X25519 public key, not checked: that is for those under test.
     pub key: [u8; 32],
-    /// SAN URI.
+    /// SAN URI; empty = none.
     pub subject: String,
     /// SAN iPAddress entries.
     pub addresses: Vec<IpAddr>,
@@ -80,9 +80,15 @@ impl LeafPlan {
 }
 
 impl Authority {
-    /// A CA whose key is made from `seed` (not 0), valid from 2020 to 2050.
+    /// A CA whose key is made from `seed` (not 0), valid from 2020 to 2050, with one CA below it at most.
     #[must_use]
     pub fn new(seed: u8, common_name: &str) -> Self {
+        Self::with_path_len(seed, common_name, 1)
+    }
+
+    /// The same with so many CAs below it at most.
+    #[must_use]
+    pub fn with_path_len(seed: u8, common_name: &str, path_len: u8) -> Self {
         let key = SigningKey::from_slice(&[seed; 32]).unwrap();
         let name = Name::from_str(&format!("CN={common_name}")).unwrap();
         let spki_der = key.verifying_key().to_public_key_der().unwrap();
@@ -90,7 +96,7 @@ impl Authority {
         let key_id = KeyId::of_public_key(spki.subject_public_key.raw_bytes()).as_bytes().to_vec();
         let mut authority = Self { key, name: name.clone(), key_id, certificate: Vec::new() };
         let extensions = vec![
-            authority.extension(&BasicConstraints { ca: true, path_len_constraint: Some(1) }),
+            authority.extension(&BasicConstraints { ca: true, path_len_constraint: Some(path_len) }),
             authority.extension(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)),
             authority.extension(&SubjectKeyIdentifier(OctetString::new(&*authority.key_id).unwrap())),
         ];
@@ -111,13 +117,19 @@ impl Authority {
         KeyId::new(&self.key_id).unwrap()
     }
 
-    /// Signs another CA's key, as an intermediate, DER.
+    /// Signs another CA's key, as an intermediate above leaves, DER.
     #[must_use]
     pub fn certify(&self, other: &Self, serial: u64) -> Vec<u8> {
+        self.certify_above(other, serial, 0)
+    }
+
+    /// The same, above so many further CAs.
+    #[must_use]
+    pub fn certify_above(&self, other: &Self, serial: u64, path_len: u8) -> Vec<u8> {
         let spki_der = other.key.verifying_key().to_public_key_der().unwrap();
         let spki = SubjectPublicKeyInfoOwned::from_der(spki_der.as_bytes()).unwrap();
         let extensions = vec![
-            self.extension(&BasicConstraints { ca: true, path_len_constraint: Some(0) }),
+            self.extension(&BasicConstraints { ca: true, path_len_constraint: Some(path_len) }),
             self.extension(&KeyUsage(KeyUsages::KeyCertSign | KeyUsages::CRLSign)),
             self.extension(&SubjectKeyIdentifier(OctetString::new(&*other.key_id).unwrap())),
             self.extension(&self.authority_key_identifier()),
@@ -133,7 +145,13 @@ impl Authority {
             algorithm: AlgorithmIdentifierOwned { oid: ID_X25519, parameters: None },
             subject_public_key: BitString::from_bytes(&plan.key).unwrap(),
         };
-        let uri = GeneralName::UniformResourceIdentifier(Ia5String::new(&plan.subject).unwrap());
+        self.leaf_over(spki, plan)
+    }
+
+    /// Signs a leaf over another key than the plan's, DER.
+    pub(crate) fn leaf_over(&self, spki: SubjectPublicKeyInfoOwned, plan: &LeafPlan) -> Vec<u8> {
+        let uri = (!plan.subject.is_empty())
+            .then(|| GeneralName::UniformResourceIdentifier(Ia5String::new(&plan.subject).unwrap()));
         let address = |address: &IpAddr| {
             let octets = match address {
                 IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -141,12 +159,12 @@ impl Authority {
             };
             GeneralName::IpAddress(OctetString::new(octets).unwrap())
         };
-        let names = std::iter::once(uri).chain(plan.addresses.iter().map(address)).collect();
+        let names: Vec<_> = uri.into_iter().chain(plan.addresses.iter().map(address)).collect();
         let mut extensions = vec![
-            self.extension(&SubjectAltName(names)),
             self.extension(&KeyUsage(plan.key_usage.into())),
             self.extension(&self.authority_key_identifier()),
         ];
+        extensions.extend((!names.is_empty()).then(|| self.extension(&SubjectAltName(names))));
         extensions
             .extend(plan.extended_key_usage.map(|purpose| self.extension(&ExtendedKeyUsage(vec![purpose]))));
         let validity = Validity { not_before: utc(plan.not_before), not_after: utc(plan.not_after) };

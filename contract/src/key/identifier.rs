@@ -85,9 +85,40 @@ impl Serial {
     }
 }
 
-/// Text or octets that are not a key identifier or a serial number.
+/// SHA-256 of a public key's `SubjectPublicKeyInfo` or of a certificate. Text form: lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of `der`.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Self {
+        let mut octets = [0; 32];
+        octets.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
+        Self(octets)
+    }
+
+    /// Wraps 32 octets.
+    ///
+    /// # Errors
+    ///
+    /// [`HexError`] when they are not 32.
+    pub fn new(octets: &[u8]) -> Result<Self, HexError> {
+        octets.try_into().map(Self).map_err(|_| HexError)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Text or octets that are not a key identifier, a serial number or a fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected hex digits of a positive number (serial: at most 20 octets, key identifier: at most 32)")]
+#[error(
+    "expected hex digits of a positive number (serial: at most 20 octets, key identifier: at most 32, fingerprint: 32)"
+)]
 pub struct HexError;
 
 /// Reads an even number of hex digits.
@@ -142,9 +173,11 @@ macro_rules! hex_text {
 }
 hex_text!(KeyId, KeyId::new);
 hex_text!(Serial, Serial::from_magnitude);
+hex_text!(Fingerprint, Fingerprint::new);
 
 serde_text!(KeyId, "Key identifier, lower-case hex");
 serde_text!(Serial, "Serial number, lower-case hex");
+serde_text!(Fingerprint, "SHA-256, lower-case hex");
 
 #[cfg(test)]
 mod tests {

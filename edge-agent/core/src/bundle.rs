@@ -175,13 +175,16 @@ fn hash(payload: &[u8]) -> Hash {
     Hash(hash)
 }
 
-/// Every anchor must read, and a DN must stand for one key over all owners: a list names its issuer by both.
+/// Every CA must read, and a DN must stand for one key over all owners: a list names its issuer by both.
 fn issuers(config: &EdgeConfig) -> Result<Vec<Issuer>, ConfigError> {
     let mut found: Vec<Issuer> = Vec::new();
     for (o, owner) in config.tunnel.owners.iter().enumerate() {
-        for (a, anchor) in owner.anchors.iter().enumerate() {
-            let fail = |rule: String| ConfigError { path: format!("tunnel.owners[{o}].anchors[{a}]"), rule };
-            let issuer = Issuer::parse(anchor.as_ref()).map_err(|error| fail(error.to_string()))?;
+        let anchors = owner.anchors.iter().enumerate().map(|(a, der)| (format!("anchors[{a}]"), der));
+        let below =
+            owner.intermediates.iter().enumerate().map(|(i, der)| (format!("intermediates[{i}]"), der));
+        for (place, der) in anchors.chain(below) {
+            let fail = |rule: String| ConfigError { path: format!("tunnel.owners[{o}].{place}"), rule };
+            let issuer = Issuer::parse(der.as_ref()).map_err(|error| fail(error.to_string()))?;
             if found.iter().any(|other| other.subject == issuer.subject || other.key_id == issuer.key_id) {
                 return Err(fail("one DN and one key identifier for each CA, over all owners".into()));
             }

@@ -11,6 +11,7 @@ pub fn policy(config: &EdgeConfig, private_key: Secret, endpoints: Vec<PeerEndpo
     Policy {
         seq: config.seq,
         private_key,
+        certificate: None,
         listen_port: config.tunnel.listen_port,
         owners: config.tunnel.owners.iter().map(owner_policy).collect(),
         endpoints,
@@ -21,9 +22,12 @@ fn owner_policy(owner: &OwnerConfig) -> OwnerPolicy {
     OwnerPolicy {
         owner: owner.owner.clone(),
         anchors: owner.anchors.clone(),
+        intermediates: owner.intermediates.clone(),
         crl: owner.crl,
         psk_root: owner.psk_root.clone(),
         clients: owner.clients.clone(),
+        identities: owner.identities.clone(),
+        sites: owner.sites.clone(),
         max_clients: owner.max_clients,
     }
 }

@@ -149,7 +149,7 @@ fn sealed(stranger: &Stranger<'_>, number: u32, leaf: Vec<u8>) -> Vec<u8> {
     let identity = Identity {
         secret: secret(number),
         address: Ipv4Addr::new(10, 128, 0, 1),
-        introduction: Some(Introduction { leaf, intermediate: None }),
+        introduction: Some(Introduction { leaf, intermediate: None, binding: None }),
         psk: None,
         keepalive: 0,
     };

@@ -43,7 +43,7 @@ fn introduction_datagram() -> Vec<u8> {
     let mut peer = PeerUpdate::new(edge_secret().x25519_public().unwrap());
     peer.endpoint = Some(([192, 0, 2, 1], 51820).into());
     peer.allowed_ips = vec![AllowedIpUpdate::Add("10.9.0.0/16".parse().unwrap())];
-    peer.introduction = Some(Introduction { leaf: leaf(), intermediate: None });
+    peer.introduction = Some(Introduction { leaf: leaf(), ..Introduction::default() });
     let update = DeviceUpdate {
         private_key: Some(Some(client_secret())),
         peers: vec![peer],

@@ -43,7 +43,7 @@ pub(crate) trait Lists {
 pub(crate) fn certified(
     key: PublicKey,
     record: &Record,
-    lists: &impl Lists,
+    all: &impl Lists,
     policy: CrlPolicy,
     wall: Wall,
     has_session: bool,
@@ -51,18 +51,23 @@ pub(crate) fn certified(
     // A listed serial is denied even by a stale list and with a wrong clock, so the lists come before the
     // dates where both would refuse; the reason told is then the one that matters.
     let lists = record.chain().try_for_each(|(issuer, serial)| {
-        crl_set::decide(lists.list(issuer), serial, policy, wall, has_session)
+        crl_set::decide(all.list(issuer), serial, policy, wall, has_session)
     });
     if lists == Err(Refusal::Revoked) {
         return Err(Refusal::Revoked);
     }
-    if let Wall::Trusted(now) = wall {
-        if now < record.not_before {
-            return Err(Refusal::NotYetValid);
-        }
-        if now > record.not_after {
+    match wall {
+        Wall::Trusted(now) if now < record.not_before => return Err(Refusal::NotYetValid),
+        Wall::Trusted(now) if now > record.not_after => return Err(Refusal::Expired),
+        // A list is a signed witness that its thisUpdate has passed: what ended before needs no clock of ours.
+        Wall::Untrusted if record.chain().any(|(issuer, _)| ended_before(all.list(issuer), record)) => {
             return Err(Refusal::Expired);
         }
+        Wall::Trusted(_) | Wall::Untrusted => {}
     }
     lists.map(|()| Admitted(key))
+}
+
+fn ended_before(list: Option<&CrlSet>, record: &Record) -> bool {
+    list.is_some_and(|list| record.not_after < list.this_update())
 }

@@ -9,8 +9,8 @@ use crate::PublicKey;
 use crate::admission::Lists;
 use crate::crl_set::{CrlSet, Wall};
 use crate::peers::PeerId;
-use crate::policy::{Owner, OwnerIndex, Trust};
 use crate::time::Now;
+use crate::trust::{Owner, OwnerIndex, Trust};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -101,15 +101,15 @@ impl Certified {
 
     /// The owner that an issuer's list belongs to.
     pub(crate) fn owner_of_issuer(&self, key_id: &KeyId) -> Option<OwnerIndex> {
-        let anchors = self.trust.anchors().iter().map(|anchor| (&*anchor.key_id, anchor.owner));
+        let known = self.trust.cas().iter().map(|ca| (&*ca.key_id, ca.owner));
         let learned = self.learned.iter().map(|learned| (&*learned.key_id, learned.owner));
-        anchors.chain(learned).find(|(id, _)| *id == key_id).map(|(_, owner)| owner)
+        known.chain(learned).find(|(id, _)| *id == key_id).map(|(_, owner)| owner)
     }
 
     /// Every issuer whose list matters.
     pub(crate) fn issuers(&self) -> impl Iterator<Item = &Issuer> {
-        let anchors = self.trust.anchors().iter().map(|anchor| &anchor.issuer);
-        anchors.chain(self.learned.iter().map(|learned| &learned.issuer))
+        let known = self.trust.cas().iter().map(|ca| &ca.issuer);
+        known.chain(self.learned.iter().map(|learned| &learned.issuer))
     }
 
     /// Remembers an intermediate whose path was verified; the shared key identifier.
@@ -118,7 +118,7 @@ impl Certified {
             // The same identifier for another CA would let one list speak for the other.
             return (known.owner == owner && known.issuer.spki == issuer.spki).then(|| known.key_id.clone());
         }
-        let taken = self.trust.anchors().iter().any(|anchor| *anchor.key_id == issuer.key_id);
+        let taken = self.trust.cas().iter().any(|ca| *ca.key_id == issuer.key_id);
         let of_owner = self.learned.iter().filter(|known| known.owner == owner).count();
         if taken || of_owner >= MAX_LEARNED {
             return None;

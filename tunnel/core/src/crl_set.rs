@@ -65,6 +65,7 @@ impl CrlSet {
         self.revoked.len()
     }
 
+    /// The issuer's clock has passed this moment, whatever ours says.
     pub(crate) const fn this_update(&self) -> i64 {
         self.this_update
     }

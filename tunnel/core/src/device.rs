@@ -68,13 +68,15 @@ pub enum AllowedIpUpdate {
     Remove(IpNet),
 }
 
-/// The certificates of an introduction datagram (see [`crate::introduction`]), DER.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an introduction datagram shows (see [`crate::introduction`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Introduction {
-    /// Our client certificate.
+    /// Our client certificate, DER: over the WireGuard key, or over the key that signed [`Self::binding`].
     pub leaf: Vec<u8>,
-    /// The CA between the owner's anchor and the leaf, when there is one.
+    /// The CA between one that the edge knows and the leaf, when there is one, DER.
     pub intermediate: Option<Vec<u8>>,
+    /// That the leaf's key vouches for the WireGuard key ([`verona_contract::binding`]).
+    pub binding: Option<Vec<u8>>,
 }
 
 /// Everything that UAPI `get=1` prints, except what the shell owns.

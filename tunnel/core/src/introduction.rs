@@ -4,11 +4,12 @@
 //! 0   type 0x10 | version 1 | reserved u16 = 0 | sender index u32
 //! 8   e (32)                   Noise_X_25519_ChaChaPoly_BLAKE2s, sealed to the edge's static key
 //! 40  enc_s (48)               the client's WireGuard static key
-//! 88  enc_payload              {kind u8, len u16, DER}* 0, zero padding, tag 16
+//! 88  enc_payload              {kind u8, len u16, octets}* 0, zero padding, tag 16
 //! ..  mac1 (16)  mac2 (16)     as WireGuard's, mac1 under the label "certmac1"
 //! ```
 //!
-//! 640 or 1232 octets in all, numbers little-endian, prologue = label ‖ octets 0..8. Because the sender's
+//! 640 or 1232 octets in all, numbers little-endian, prologue = label ‖ octets 0..8. Kinds: 1 leaf, 2 intermediate,
+//! 3 binding; each at most once, a leaf always. Because the sender's
 //! static key is authenticated, nobody can introduce a certificate whose key he does not hold. Here are the
 //! two ends of the message; what a certificate is worth is decided in `path` and
 //! `admission`.
@@ -38,6 +39,7 @@ const OVERHEAD: usize = PAYLOAD + TAG + MACS;
 const KIND_END: u8 = 0;
 const KIND_LEAF: u8 = 1;
 const KIND_INTERMEDIATE: u8 = 2;
+const KIND_BINDING: u8 = 3;
 
 /// Why an introduction could not be opened: the sender's fault in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +89,7 @@ pub(crate) fn open(identity: &Identity, datagram: &[u8]) -> Result<Opened, Intro
     Ok(Opened { key: sender, certificates })
 }
 
-/// Reads the sealed list: exactly one leaf, at most one intermediate, then zeros.
+/// Reads the sealed list: exactly one leaf, at most one intermediate and one binding, then zeros.
 ///
 /// # Errors
 ///
@@ -95,6 +97,7 @@ pub(crate) fn open(identity: &Identity, datagram: &[u8]) -> Result<Opened, Intro
 pub fn parse_payload(payload: &[u8]) -> Result<Introduction, IntroductionError> {
     let mut leaf = None;
     let mut intermediate = None;
+    let mut binding = None;
     let mut rest = payload;
     loop {
         let (kind, tail) = rest.split_first().ok_or(IntroductionError::Malformed)?;
@@ -110,6 +113,7 @@ pub fn parse_payload(payload: &[u8]) -> Result<Introduction, IntroductionError> 
         let place = match *kind {
             KIND_LEAF => &mut leaf,
             KIND_INTERMEDIATE => &mut intermediate,
+            KIND_BINDING => &mut binding,
             _ => return Err(IntroductionError::Malformed),
         };
         if place.replace(der.to_vec()).is_some() {
@@ -117,13 +121,19 @@ pub fn parse_payload(payload: &[u8]) -> Result<Introduction, IntroductionError> 
         }
         rest = tail;
     }
-    Ok(Introduction { leaf: leaf.ok_or(IntroductionError::Malformed)?, intermediate })
+    Ok(Introduction { leaf: leaf.ok_or(IntroductionError::Malformed)?, intermediate, binding })
 }
 
 /// Octets that the certificates take in the payload.
 pub(crate) fn payload_len(certificates: &Introduction) -> usize {
-    let one = |der: &Vec<u8>| 3 + der.len();
-    one(&certificates.leaf) + certificates.intermediate.as_ref().map_or(0, one)
+    parts(certificates).map(|(_, octets)| 3 + octets.len()).sum()
+}
+
+/// What there is to show, each with its kind.
+fn parts(shown: &Introduction) -> impl Iterator<Item = (u8, &Vec<u8>)> {
+    let leaf = std::iter::once((KIND_LEAF, &shown.leaf));
+    let intermediate = shown.intermediate.iter().map(|der| (KIND_INTERMEDIATE, der));
+    leaf.chain(intermediate).chain(shown.binding.iter().map(|binding| (KIND_BINDING, binding)))
 }
 
 /// Writes the introduction of `certificates` to the edge `to`, and gives its mac1.
@@ -173,10 +183,8 @@ fn transcript(header: &[u8], edge: &PublicKey) -> Symmetric {
 }
 
 fn write_payload(certificates: &Introduction, room: &mut [u8]) -> Option<()> {
-    let leaf = std::iter::once((KIND_LEAF, &certificates.leaf));
-    let intermediate = certificates.intermediate.iter().map(|der| (KIND_INTERMEDIATE, der));
     let mut rest = room;
-    for (kind, der) in leaf.chain(intermediate) {
+    for (kind, der) in parts(certificates) {
         let (header, tail) = rest.split_at_mut_checked(3)?;
         let (place, tail) = tail.split_at_mut_checked(der.len())?;
         header[0] = kind;
@@ -199,8 +207,11 @@ mod tests {
     }
 
     fn sealed(leaf: usize, intermediate: Option<usize>) -> (Vec<u8>, Introduction) {
-        let certificates =
-            Introduction { leaf: vec![5; leaf], intermediate: intermediate.map(|len| vec![6; len]) };
+        let certificates = Introduction {
+            leaf: vec![5; leaf],
+            intermediate: intermediate.map(|len| vec![6; len]),
+            binding: None,
+        };
         let edge = identity(2);
         let to = (edge.public(), &ReachKeys::new(edge.public()));
         let (datagram, _) =
@@ -227,7 +238,7 @@ mod tests {
 
     #[test]
     fn certificates_that_do_not_fit_are_not_cut_off() {
-        let certificates = Introduction { leaf: vec![5; MAX_CERTIFICATES - 2], intermediate: None };
+        let certificates = Introduction { leaf: vec![5; MAX_CERTIFICATES - 2], ..Introduction::default() };
         let edge = identity(2);
         let to = (edge.public(), &ReachKeys::new(edge.public()));
         assert!(seal(&identity(1), to, &certificates, (9, None), &mut Entropy::new([3; 32])).is_err());

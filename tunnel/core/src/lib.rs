@@ -16,6 +16,7 @@ mod admission;
 mod allowed_ips;
 mod certified;
 mod cookie;
+mod credentials;
 mod crl_set;
 mod device;
 mod engine;
@@ -45,6 +46,7 @@ mod tally;
 mod time;
 mod timers;
 mod transport;
+mod trust;
 mod upcall;
 
 pub use crl_set::CrlSet;

@@ -1,11 +1,11 @@
 //! What is kept of a certificate once its path is verified: enough to re-check it, to name it, to cut it.
 
 use crate::noise;
-use crate::policy::OwnerIndex;
+use crate::trust::OwnerIndex;
 use std::sync::Arc;
 use std::time::Instant;
 use verona_contract::control::{CertificateSource, Cut};
-use verona_contract::key::{KeyId, Serial};
+use verona_contract::key::{Fingerprint, KeyId, Serial};
 
 /// A verified certificate's record. Its addresses are the peer's allowed IPs, its key the peer's.
 #[derive(Clone, Debug)]
@@ -14,14 +14,17 @@ pub(crate) struct Record {
     /// Shared by all records of one issuer.
     pub(crate) issuer: Arc<KeyId>,
     pub(crate) serial: Serial,
-    /// The CA that came with the leaf, with the issuer whose list it is checked against.
-    pub(crate) intermediate: Option<Box<(Arc<KeyId>, Serial)>>,
+    /// The CAs below the anchor, lowest first, each with the issuer whose list it is checked against. Mostly
+    /// empty.
+    pub(crate) above: Box<[(Arc<KeyId>, Serial)]>,
+    /// The signing key whose name and addresses came from the configuration.
+    pub(crate) listed: Option<Box<Fingerprint>>,
     pub(crate) subject: Box<str>,
     /// Unix seconds; the latest begin and the earliest end along the path.
     pub(crate) not_before: i64,
     pub(crate) not_after: i64,
     pub(crate) source: CertificateSource,
-    /// BLAKE2s-128 of the leaf: the same certificate again needs no second verification.
+    /// BLAKE2s-128 of leaf and binding: the same ones again need no second verification.
     pub(crate) digest: [u8; 16],
     pub(crate) standing: Standing,
 }
@@ -41,7 +44,7 @@ impl Record {
     /// Each certificate below the anchor, with the issuer of the list that decides about it.
     pub(crate) fn chain(&self) -> impl Iterator<Item = (&KeyId, &Serial)> {
         let leaf = std::iter::once((&*self.issuer, &self.serial));
-        leaf.chain(self.intermediate.iter().map(|link| (&*link.0, &link.1)))
+        leaf.chain(self.above.iter().map(|link| (&*link.0, &link.1)))
     }
 
     /// Its place in the order of use, when it counts against the quota.
@@ -52,17 +55,13 @@ impl Record {
         }
     }
 
-    /// The key identifier of the anchor that the path ends at.
-    pub(crate) fn anchor(&self) -> &KeyId {
-        self.intermediate.as_ref().map_or(&self.issuer, |link| &link.0)
-    }
-
     pub(crate) fn cut(&self, key: crate::PublicKey) -> Cut {
         Cut { serial: self.serial, subject: self.subject.to_string(), key }
     }
 }
 
-/// BLAKE2s-128 of a certificate: recognises the same one, decides nothing else.
-pub(crate) fn digest(der: &[u8]) -> [u8; 16] {
-    noise::mac(b"verona leaf", &[der])
+/// BLAKE2s-128 of a certificate and its binding: recognises the same ones, decides nothing else.
+pub(crate) fn digest(leaf: &[u8], binding: Option<&[u8]>) -> [u8; 16] {
+    // A certificate tells its own length, so the two cannot run into each other.
+    noise::mac(b"verona leaf", &[leaf, binding.unwrap_or_default()])
 }

@@ -76,6 +76,7 @@ fn an_intermediate_may_come_along_and_its_list_is_asked_for() {
     let certificates = Introduction {
         leaf: regional.leaf(&site.plan(11)),
         intermediate: Some(site.authority.certify(&regional, 0x99)),
+        binding: None,
     };
     let mut client = site.client(11, &clock, &edge, Some(certificates.clone()));
     assert!(!reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
@@ -121,7 +122,7 @@ fn every_refusal_has_its_counter_and_makes_no_state() {
         site.revoke(&clock, &mut edge, &[0x1bad]);
         let mut plan = site.plan(11);
         change(&mut plan);
-        let certificates = Introduction { leaf: site.authority.leaf(&plan), intermediate: None };
+        let certificates = Introduction { leaf: site.authority.leaf(&plan), ..Introduction::default() };
         let mut client = site.client(11, &clock, &edge, Some(certificates));
         assert!(!reaches(&clock, &mut client, &mut edge, "10.9.0.11"), "{reason}");
         assert_eq!(edge.refused(reason), 1, "{reason}: {:?}", edge.engine.counters().refused);
@@ -154,7 +155,8 @@ fn paths_that_do_not_lead_to_the_owner_are_refused() {
     ];
     for (reason, leaf, intermediate) in table {
         let (mut edge, site) = edge(&clock);
-        let mut client = site.client(11, &clock, &edge, Some(Introduction { leaf, intermediate }));
+        let mut client =
+            site.client(11, &clock, &edge, Some(Introduction { leaf, intermediate, binding: None }));
         assert!(!reaches(&clock, &mut client, &mut edge, "10.9.0.11"), "{reason}");
         assert_eq!(edge.refused(reason), 1, "{reason}: {:?}", edge.engine.counters().refused);
         assert_eq!(edge.engine.population(), (0, 0), "{reason}");
@@ -298,7 +300,7 @@ fn decision_table_of_revocation() {
         // Certificates that outlive the list, so that only the list decides.
         let introduction = |site: &Site, seed| {
             let plan = LeafPlan { not_after: harness::wall() + DAY * 30, ..site.plan(seed) };
-            Some(Introduction { leaf: site.authority.leaf(&plan), intermediate: None })
+            Some(Introduction { leaf: site.authority.leaf(&plan), ..Introduction::default() })
         };
         let mut client = site.client(11, &clock, &edge, introduction(&site, 11));
         assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
@@ -375,7 +377,8 @@ fn a_renewal_keeps_the_session_and_a_stranger_does_not_get_the_key() {
     assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
 
     let introduce = |edge: &mut Node, leaf: Vec<u8>| {
-        let mut helper = site.client(11, &clock, edge, Some(Introduction { leaf, intermediate: None }));
+        let mut helper =
+            site.client(11, &clock, edge, Some(Introduction { leaf, ..Introduction::default() }));
         helper.send(&clock, &packet("10.9.0.11", "10.9.255.1", b"x"));
         let introduction = helper.take_datagrams().remove(0).1;
         edge.receive(&clock, helper.address, &introduction);
@@ -407,7 +410,7 @@ fn a_client_that_enrolled_again_takes_its_address_to_its_new_key() {
         not_before: plan.not_before + Duration::from_secs(60),
         ..plan
     };
-    let certificates = Introduction { leaf: site.authority.leaf(&plan), intermediate: None };
+    let certificates = Introduction { leaf: site.authority.leaf(&plan), ..Introduction::default() };
     let mut new = site.client(12, &clock, &edge, Some(certificates));
     assert!(reaches(&clock, &mut new, &mut edge, "10.9.0.11"));
     assert_eq!(edge.engine.population(), (1, 1));

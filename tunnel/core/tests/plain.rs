@@ -161,6 +161,7 @@ fn an_introduction_that_does_not_fit_changes_nothing() {
     let clock = Clock::new();
     let (mut left, right) = pair(&clock);
     let certificates = edge_tunnel_core::Introduction {
+        binding: None,
         leaf: vec![1; introduction::MAX_CERTIFICATES - 2],
         intermediate: None,
     };

@@ -32,14 +32,23 @@ impl Filler {
         let owner = OwnerPolicy {
             owner: "acme".parse().unwrap(),
             anchors: vec![Octets(authority.certificate().to_vec())],
+            intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: PskRoot { id: 1, secret: Secret::new([0x77; 32]) },
             clients: vec![Octets(leaf)],
+            identities: Vec::new(),
+            sites: Vec::new(),
             max_clients: 10,
         };
         let endpoints = Vec::new();
-        let policy =
-            Policy { seq: 1, private_key: edge, listen_port: 51_820, owners: vec![owner], endpoints };
+        let policy = Policy {
+            seq: 1,
+            private_key: edge,
+            certificate: None,
+            listen_port: 51_820,
+            owners: vec![owner],
+            endpoints,
+        };
         Self { authority, policy, list_number: 0 }
     }
 

@@ -9,6 +9,7 @@ use crate::peers::PeerId;
 use crate::policy::{PushedClient, VerifiedPolicy};
 use crate::record::{Record, Standing};
 use crate::time::Now;
+use crate::trust::Owner;
 use std::collections::HashSet;
 use verona_contract::cert::Issuer;
 use verona_contract::control::{
@@ -40,7 +41,7 @@ impl Engine {
         }
         let old = self.certified.replace(Certified::new(seq, trust, self.clock_trusted));
         self.publish_view();
-        let pushed = clients.iter().map(|client| client.verified.leaf.key).collect();
+        let pushed = clients.iter().map(|client| client.verified.key).collect();
         let mut cut = self.carry_over(old, &pushed);
         for client in clients {
             let path = client.path.clone();
@@ -90,9 +91,10 @@ impl Engine {
         let Some(before) = old.owner(record.owner) else { return false };
         let Some((index, owner)) = new.trust.owner_coded(&before.code) else { return false };
         let dropped = record.standing == Standing::Pushed && !pushed.contains(&key);
-        if dropped
-            || !issuers.contains(record.anchor())
-            || new.owner_of_issuer(record.anchor()) != Some(index)
+        let covered = |issuer: &KeyId| issuers.contains(issuer) && new.owner_of_issuer(issuer) == Some(index);
+        // An identity whose name or addresses have changed introduces itself again.
+        let listing = |owner: &Owner| record.listed.as_ref().map(|key| owner.identities.get(key).cloned());
+        if dropped || listing(owner) != listing(before) || !record.chain().all(|(issuer, _)| covered(issuer))
         {
             return false;
         }
@@ -110,11 +112,12 @@ impl Engine {
 
     fn keep_pushed(&mut self, client: PushedClient) -> Result<Vec<Cut>, Refusal> {
         let PushedClient { verified, digest, .. } = client;
-        let known = self.peers.id_of(&verified.leaf.key);
+        let known = self.peers.id_of(&verified.key);
         let known_record = known.and_then(|id| self.peers.peer(id)?.record());
         // Most clients of a policy were in the one before it, and packets wait meanwhile.
         let unchanged = known_record.is_some_and(|known| {
-            let dates = (known.not_before, known.not_after) == (verified.not_before, verified.not_after);
+            let dates =
+                (known.not_before, known.not_after) == (verified.path.not_before, verified.path.not_after);
             known.digest == digest && known.standing == Standing::Pushed && dates
         });
         if unchanged {

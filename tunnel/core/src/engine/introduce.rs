@@ -4,17 +4,16 @@ use super::Engine;
 use super::datagrams::Refused;
 use crate::admission::{self, Admitted};
 use crate::certified::{Certified, MAX_UNPROVEN, UNPROVEN_LIFE, Unproven};
+use crate::credentials::{self, VerifiedLeaf};
 use crate::introduction::{self, IntroductionError};
-use crate::path::{self, VerifiedLeaf};
 use crate::peer::{Basis, Peer};
 use crate::peers::PeerId;
-use crate::policy::OwnerIndex;
 use crate::record::{self, Record, Standing};
 use crate::time::Now;
+use crate::trust::OwnerIndex;
 use crate::{IpNet, PublicKey};
 use std::net::SocketAddr;
 use std::time::Instant;
-use verona_contract::cert::Leaf;
 use verona_contract::control::{CertificateSource, Cut, CutReason, Event, Refusal};
 
 /// Records that are looked at to find one without a session; those with one are then used, so a search moves on.
@@ -29,18 +28,14 @@ impl Engine {
             IntroductionError::Malformed => Refusal::CertificateMalformed,
         })?;
         let refused = |reason| Refused(reason, Some(opened.key));
-        let digest = record::digest(&opened.certificates.leaf);
+        let shown = &opened.certificates;
+        let digest = record::digest(&shown.leaf, shown.binding.as_deref());
         if self.is_known(&opened.key, &digest) {
             self.journal.totals.introductions_repeated += 1;
             return Ok(());
         }
-        let leaf =
-            Leaf::parse(&opened.certificates.leaf).map_err(|_| refused(Refusal::CertificateMalformed))?;
-        if leaf.key != opened.key {
-            return Err(refused(Refusal::KeyMismatch));
-        }
         let certified = self.certified.as_mut().ok_or(Refusal::Malformed)?;
-        let verified = path::verify(&certified.trust, leaf, &opened.certificates).map_err(refused)?;
+        let verified = credentials::verify(&certified.trust, shown, &opened.key).map_err(refused)?;
         let standing = Standing::Unproven(now.mono + UNPROVEN_LIFE);
         let record =
             certified.record(verified, CertificateSource::Introduced, digest, standing).map_err(refused)?;
@@ -231,30 +226,34 @@ impl Certified {
         digest: [u8; 16],
         standing: Standing,
     ) -> Result<Candidate, Refusal> {
-        let VerifiedLeaf { leaf, intermediate, anchor, not_before, not_after } = verified;
-        let anchor = self.trust.anchors().get(anchor).ok_or(Refusal::UnknownIssuer)?;
-        let (owner, anchor_id) = (anchor.owner, anchor.key_id.clone());
-        let (issuer, intermediate) = match intermediate {
-            None => (anchor_id, None),
-            Some(ca) => {
-                let key_id = self.learn(owner, &ca).ok_or(Refusal::PathInvalid)?;
-                (key_id, Some(Box::new((anchor_id, ca.serial))))
+        let VerifiedLeaf { key, subject, addresses, serial, path, listed } = verified;
+        let ca = self.trust.cas().get(path.ca).ok_or(Refusal::UnknownIssuer)?;
+        let (owner, ca_id) = (ca.owner, ca.key_id.clone());
+        let mut above = Vec::new();
+        let issuer = match path.intermediate {
+            None => ca_id,
+            Some(intermediate) => {
+                above.push((ca_id, intermediate.serial));
+                self.learn(owner, &intermediate).ok_or(Refusal::PathInvalid)?
             }
         };
+        let known: Vec<_> = self.trust.upwards(path.ca).collect();
+        above.extend(known.windows(2).map(|pair| (pair[1].key_id.clone(), pair[0].issuer.serial)));
         let record = Record {
             owner,
             issuer,
-            serial: leaf.serial,
-            intermediate,
-            subject: leaf.subject.into(),
-            not_before,
-            not_after,
+            serial,
+            above: above.into(),
+            listed: listed.map(Box::new),
+            subject: subject.into(),
+            not_before: path.not_before,
+            not_after: path.not_after,
             source,
             digest,
             standing,
         };
-        let addresses = leaf.addresses.into_iter().map(IpNet::host).collect();
-        Ok(Candidate { key: leaf.key, record, addresses })
+        let addresses = addresses.into_iter().map(IpNet::host).collect();
+        Ok(Candidate { key, record, addresses })
     }
 
     /// The re-check of a record that has no peer yet.

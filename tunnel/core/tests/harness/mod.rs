@@ -217,6 +217,7 @@ impl Site {
         let policy = Policy {
             seq: 1,
             private_key: edge.clone(),
+            certificate: None,
             listen_port: 51820,
             owners: vec![Self::owner("acme", &authority)],
             endpoints: Vec::new(),
@@ -228,9 +229,12 @@ impl Site {
         OwnerPolicy {
             owner: code.parse().unwrap(),
             anchors: vec![Octets(authority.certificate().to_vec())],
+            intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: PskRoot { id: 1, secret: Secret::new([0x77; 32]) },
             clients: Vec::new(),
+            identities: Vec::new(),
+            sites: Vec::new(),
             max_clients: 100,
         }
     }
@@ -273,7 +277,7 @@ impl Site {
     }
 
     pub fn introduction(&self, seed: u8) -> Option<Introduction> {
-        Some(Introduction { leaf: self.leaf(seed), intermediate: None })
+        Some(Introduction { leaf: self.leaf(seed), ..Introduction::default() })
     }
 }
 

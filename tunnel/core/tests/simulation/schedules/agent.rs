@@ -123,9 +123,12 @@ impl World<'_> {
         let owner = |owner: Owner, anchors: Vec<Octets>, clients: Vec<Octets>| OwnerPolicy {
             owner: owner.code().parse().unwrap(),
             anchors,
+            intermediates: Vec::new(),
             crl: CrlPolicy { stale: rules.stale, ..CrlPolicy::default() },
             psk_root: PskRoot { id: 1, secret: Secret::new(owner.psk_root()) },
             clients,
+            identities: Vec::new(),
+            sites: Vec::new(),
             max_clients: rules.quota,
         };
         let of_acme =
@@ -139,6 +142,7 @@ impl World<'_> {
         let policy = Policy {
             seq: self.policy_seq,
             private_key: self.edge.secret.clone(),
+            certificate: None,
             listen_port: 51820,
             owners,
             endpoints: Vec::new(),

@@ -185,7 +185,7 @@ impl Cast {
         let leaf = authority.leaf(&plan);
         let intermediate =
             chain.get(1).map(|(above, serial)| self.authority(*above).certify(authority, *serial));
-        let introduction = Introduction { leaf: leaf.clone(), intermediate };
+        let introduction = Introduction { leaf: leaf.clone(), intermediate, binding: None };
         let introductions = introductions(client, &introduction);
         Certificate { name, client, leads_to, chain: chain.to_vec(), valid, leaf, introductions }
     }
@@ -193,7 +193,7 @@ impl Cast {
     /// Alice's certificate, introduced by Mallory's key.
     fn stolen(&self) -> Certificate {
         let alice = &self.certificates[0];
-        let introduction = Introduction { leaf: alice.leaf.clone(), intermediate: None };
+        let introduction = Introduction { leaf: alice.leaf.clone(), ..Introduction::default() };
         Certificate {
             name: "mallory, with alice's",
             client: 7,
