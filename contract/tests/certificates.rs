@@ -102,8 +102,19 @@ fn lists() {
     let empty = verify(&authority.crl(0x07, &[], "")).unwrap();
     assert_eq!((empty.number(), empty.revoked().len()), (7, 0));
     let listed = verify(&authority.crl(0x08, &["0a0b"], "")).unwrap();
-    assert_eq!(listed.revoked(), ["0a0b".parse().unwrap()]);
+    assert!(listed.revoked().iter().eq(&["0a0b".parse().unwrap()]));
     assert_eq!(listed.issuer(), &issuer.key_id);
+    // Every reason revokes, and numbers may be as long as they come.
+    let long = "7f0102030405060708090a0b0c0d0e0f10111213";
+    let entries = ["0a0b", "0b01,keyCompromise", "0b03,CAkeyTime,20260101000000Z", long];
+    let mixed = verify(&authority.crl(0x08, &entries, "")).unwrap();
+    assert_eq!(mixed.revoked().len(), 4);
+    for serial in ["0a0b", "0b01", "0b03", long] {
+        assert!(mixed.revoked().contains(&serial.parse().unwrap()), "{serial}");
+    }
+    let hold = verify(&authority.crl(0x08, &["0b02,certificateHold"], "")).unwrap();
+    assert!(hold.revoked().contains(&"0b02".parse().unwrap()));
+    assert_eq!(verify(&authority.crl(8, &["0b02,removeFromCRL"], "")), Err(CrlError::Entry(0)));
 
     let partial = "issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE\n";
     assert_eq!(verify(&authority.crl(9, &[], partial)), Err(CrlError::NotFull("2.5.29.28".into())));

@@ -270,6 +270,7 @@ mod tests {
         let issuer = Issuer::parse(authority.certificate()).unwrap();
         assert_eq!(issuer.key_id, authority.key_id());
         let list = VerifiedCrl::verify(&authority.crl(3, &[77], now), [&issuer]).unwrap();
-        assert_eq!((list.number(), list.revoked()), (3, [leaf.serial].as_slice()));
+        assert_eq!(list.number(), 3);
+        assert!(list.revoked().iter().eq(&[leaf.serial]));
     }
 }

@@ -186,7 +186,7 @@ fn renewal_with_a_new_key_ends_the_old_one() {
     let issuer = Issuer::parse(&enrolled.issuer.0).unwrap();
     let list = center.get(Some(&tls), &format!("/v1/crl/{}", issuer.key_id));
     let old = Leaf::parse(&enrolled.tunnel_certificate.0).unwrap().serial;
-    assert_eq!(VerifiedCrl::verify(&list.body, [&issuer]).unwrap().revoked(), [old]);
+    assert!(VerifiedCrl::verify(&list.body, [&issuer]).unwrap().revoked().iter().eq(&[old]));
     let shown = center.ok(&["client", "show", &id]);
     assert_eq!(shown["client"]["tunnel_key"], json!(tunnel.x25519_public().unwrap()));
 }

@@ -126,7 +126,7 @@ fn who_was_revoked_for_good_stays_so() {
         |entries: Value| center.ask_signer(&json!({"crl": {"issuer": issuer.key_id, "entries": entries}}));
     let listed = |answer: &Value| {
         let der = decode(answer["Ok"]["crl"]["der"].as_str().unwrap()).unwrap();
-        VerifiedCrl::verify(&der, [&issuer]).unwrap().revoked().to_vec()
+        VerifiedCrl::verify(&der, [&issuer]).unwrap().revoked().iter().copied().collect::<Vec<_>>()
     };
     center.ok(&["client", "revoke", &alice]);
     let silent = ask(json!([]));

@@ -43,6 +43,9 @@ pub struct Serial {
 }
 
 impl Serial {
+    /// Room for one; no certificate has it.
+    pub(crate) const ZERO: Self = Self { octets: [0; 20] };
+
     /// Reads the content octets of the DER INTEGER.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! A certificate authority made of the `openssl` command, in a temporary folder.
 
 #![allow(clippy::unwrap_used, reason = "test code: a failure is the test's failure")]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::path::Path;
@@ -62,11 +63,14 @@ impl Authority {
         fs::read_to_string(self.folder.path().join("ca.pub")).unwrap()
     }
 
-    /// A list of `number` with `serials` (hex) and further extensions.
+    /// A list of `number` with `serials` (hex, and openssl's word for a reason behind a comma) and further
+    /// extensions.
     pub(crate) fn crl(&self, number: u64, serials: &[&str], extensions: &str) -> Vec<u8> {
         let at = self.folder.path();
-        let entry =
-            |serial: &&str| format!("R\t301231235959Z\t260101000000Z\t{serial}\tunknown\t/CN=client\n");
+        let entry = |serial: &&str| {
+            let (serial, reason) = serial.split_at(serial.find(',').unwrap_or(serial.len()));
+            format!("R\t301231235959Z\t260101000000Z{reason}\t{serial}\tunknown\t/CN=client\n")
+        };
         fs::write(at.join("index.txt"), serials.iter().map(entry).collect::<String>()).unwrap();
         fs::write(at.join("index.txt.attr"), "unique_subject = no\n").unwrap();
         fs::write(at.join("number"), format!("{number:04x}\n")).unwrap();

@@ -4,11 +4,18 @@
 //! rules are ours: who signed it, which number, nothing that we do not understand. What a list then
 //! *decides* (fresh, grace, stale) belongs to the data plane, which also holds the clock.
 
+mod entries;
+mod serials;
+
+pub use serials::SerialSet;
+
 use crate::cert::Issuer;
-use crate::key::{KeyId, Serial};
+use crate::key::KeyId;
 use der::asn1::AnyRef;
 use der::{Decode as _, Reader as _, SliceReader};
+use entries::Split;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, ParsedExtension};
+use x509_parser::verify::verify_signature;
 
 /// Largest list accepted, in octets of DER; a million entries are 35 MB.
 pub const MAX_CRL: usize = 48 * 1024 * 1024;
@@ -44,8 +51,9 @@ pub enum CrlError {
     /// authorityKeyIdentifier, cRLNumber or nextUpdate is absent, or out of range.
     #[error("revocation list lacks {0}")]
     Missing(&'static str),
-    /// An entry's serial number or extension is not readable.
-    #[error("entry {0} of the revocation list is malformed")]
+    /// An entry, counted from 0, is not readable, speaks of another CA's certificate, or has a critical
+    /// extension that we do not know.
+    #[error("entry {0} of the revocation list is malformed or not understood")]
     Entry(usize),
     /// Lower than the stored one: someone replays an old list.
     #[error("revocation list {offered} is older than list {stored} in force")]
@@ -67,7 +75,7 @@ pub struct VerifiedCrl {
     number: u64,
     this_update: i64,
     next_update: i64,
-    revoked: Vec<Serial>,
+    revoked: SerialSet,
     digest: [u8; 32],
 }
 
@@ -81,7 +89,8 @@ impl VerifiedCrl {
         if der.len() > MAX_CRL {
             return Err(CrlError::TooLong(MAX_CRL));
         }
-        let (rest, list) = CertificateRevocationList::from_der(der).map_err(|_| CrlError::Der)?;
+        let parts = Split::new(der).ok_or(CrlError::Der)?;
+        let (rest, list) = CertificateRevocationList::from_der(&parts.frame).map_err(|_| CrlError::Der)?;
         if !rest.is_empty() {
             return Err(CrlError::Der);
         }
@@ -89,7 +98,7 @@ impl VerifiedCrl {
             return Err(CrlError::Version);
         }
         // One list, one encoding: what is outside the signature must not vary either.
-        if !same_algorithm_inside_and_out(der) || list.signature_value.unused_bits != 0 {
+        if !same_algorithm_inside_and_out(&parts.frame) || list.signature_value.unused_bits != 0 {
             return Err(CrlError::Der);
         }
         let (key_id, number) = read_extensions(&list)?;
@@ -102,8 +111,10 @@ impl VerifiedCrl {
         }
         let (_, key) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&issuer.spki)
             .map_err(|_| CrlError::UnknownIssuer)?;
-        list.verify_signature(&key).map_err(|_| CrlError::Signature(key_id.clone()))?;
+        verify_signature(&key, &list.signature_algorithm, &list.signature_value, parts.signed)
+            .map_err(|_| CrlError::Signature(key_id.clone()))?;
         let next_update = list.next_update().ok_or(CrlError::Missing("nextUpdate"))?.timestamp();
+        let revoked = SerialSet::new(entries::check(parts.entries)?, || entries::serials(parts.entries));
         let mut digest = [0; 32];
         digest.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, der).as_ref());
         Ok(Self {
@@ -111,7 +122,7 @@ impl VerifiedCrl {
             number,
             this_update: list.last_update().timestamp(),
             next_update,
-            revoked: read_entries(&list)?,
+            revoked,
             digest,
         })
     }
@@ -162,9 +173,9 @@ impl VerifiedCrl {
         self.next_update
     }
 
-    /// The revoked serial numbers, in the order of the list. certificateHold counts as revoked.
+    /// The revoked serial numbers. certificateHold counts as revoked.
     #[must_use]
-    pub fn revoked(&self) -> &[Serial] {
+    pub const fn revoked(&self) -> &SerialSet {
         &self.revoked
     }
 }
@@ -239,20 +250,4 @@ fn read_extensions(list: &CertificateRevocationList<'_>) -> Result<(KeyId, u64),
         key_id.ok_or(CrlError::Missing("authorityKeyIdentifier"))?,
         number.ok_or(CrlError::Missing("cRLNumber"))?,
     ))
-}
-
-fn read_entries(list: &CertificateRevocationList<'_>) -> Result<Vec<Serial>, CrlError> {
-    let mut revoked = Vec::new();
-    for (index, entry) in list.iter_revoked_certificates().enumerate() {
-        for extension in entry.extensions() {
-            // certificateIssuer (RFC 5280 §5.3.3) would make the entry speak of another CA's certificate.
-            let unknown =
-                matches!(extension.parsed_extension(), ParsedExtension::UnsupportedExtension { .. });
-            if extension.critical && unknown {
-                return Err(CrlError::Entry(index));
-            }
-        }
-        revoked.push(Serial::new(entry.raw_serial()).map_err(|_| CrlError::Entry(index))?);
-    }
-    Ok(revoked)
 }
