@@ -12,6 +12,7 @@ pub mod machine;
 mod namespace;
 pub mod parts;
 mod process;
+pub mod relay;
 mod run;
 mod signals;
 mod topology;

@@ -4,7 +4,7 @@
 
 use crate::{Error, Result};
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs and the Debian 12 packages they come from.
@@ -18,6 +18,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("cc", "build-essential"),
 ];
+
+/// What the benchmark wants beyond that.
+const NEEDED_TO_MEASURE: &[(&str, &str)] = &[("iperf3", "iperf3")];
 
 /// Checks for root and for TUN devices.
 ///
@@ -46,7 +49,29 @@ pub fn require_privileges() -> Result<()> {
 ///
 /// Something is missing and must not or cannot be installed.
 pub fn ensure_packages(install: bool) -> Result<()> {
-    let missing = missing();
+    ensure(NEEDED, install)
+}
+
+/// As [`ensure_packages`], for what only the benchmark needs.
+///
+/// # Errors
+///
+/// As for [`ensure_packages`].
+pub fn ensure_bench_packages(install: bool) -> Result<()> {
+    ensure(NEEDED_TO_MEASURE, install)
+}
+
+/// Where an installed program is.
+///
+/// # Errors
+///
+/// It is not installed.
+pub fn program(name: &str) -> Result<PathBuf> {
+    find(name).ok_or_else(|| Error::Environment(format!("{name} is not installed")))
+}
+
+fn ensure(needed: &[(&str, &'static str)], install: bool) -> Result<()> {
+    let missing = missing(needed);
     if missing.is_empty() {
         return Ok(());
     }
@@ -69,12 +94,12 @@ pub fn ensure_packages(install: bool) -> Result<()> {
 }
 
 /// The packages whose programs are not on the path.
-fn missing() -> Vec<&'static str> {
-    NEEDED.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect()
+fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
+    needed.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect()
 }
 
 /// Where `program` is; root's directories count even if the path leaves them out.
-fn find(program: &str) -> Option<std::path::PathBuf> {
+fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(Into::into))

@@ -1,8 +1,9 @@
-//! `cargo lab`: the demo, the tests, and the removal of what was kept or left behind.
+//! `cargo lab`: the demo, the tests, the benchmark, and the removal of what was kept or left behind.
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+mod bench;
 mod demo;
 mod suite;
 
@@ -20,6 +21,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run every test: unit, property, simulation, documentation, and the processes in namespaces.
     Test(suite::Arguments),
+    /// Measure the data plane against other userspace WireGuard implementations.
+    Bench(bench::Arguments),
     /// Remove what a demo kept or a killed run left: processes, namespaces, files.
     Clean,
     /// The web server in the edge's LAN, a process of the demo and the tests.
@@ -28,15 +31,35 @@ enum Command {
         /// Where to listen.
         address: std::net::SocketAddr,
     },
+    /// A bad line between two ends, a process of the benchmark.
+    #[command(hide = true)]
+    Relay {
+        /// Where the near end sends to.
+        listen: std::net::SocketAddr,
+        /// The far end.
+        to: std::net::SocketAddr,
+        /// Mean delay, microseconds.
+        delay: u64,
+        /// Deviation, microseconds.
+        jitter: u64,
+        /// Datagrams lost of a thousand.
+        loss: f64,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => suite::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Clean => clean().map_err(Into::into),
         Command::Serve { address } => {
             lab::web::serve(address).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Relay { listen, to, delay, jitter, loss } => {
+            let [delay, jitter] = [delay, jitter].map(std::time::Duration::from_micros);
+            let line = lab::relay::Line { delay, jitter, loss_per_mille: loss };
+            lab::relay::serve(listen, to, line).map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
     };
     match result {

@@ -5,8 +5,17 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The boringtun release that the interop tests talk to.
-const BORINGTUN_CLI: &str = "0.7.1";
+/// A program that only crates.io has.
+struct Foreign {
+    package: &'static str,
+    version: &'static str,
+    program: &'static str,
+}
+
+/// What the interop tests talk to.
+const BORINGTUN: Foreign = Foreign { package: "boringtun-cli", version: "0.7.1", program: "boringtun-cli" };
+/// What the benchmark compares with.
+const GOTATUN: Foreign = Foreign { package: "gotatun-cli", version: "0.10.2", program: "gotatun" };
 
 /// The workspace's folder.
 #[must_use]
@@ -54,20 +63,46 @@ pub fn build() -> Result<()> {
     cargo(&["build", "--workspace", "--locked"])
 }
 
+/// Builds `packages` in the release profile.
+///
+/// # Errors
+///
+/// The build fails.
+pub fn build_release(packages: &[&str]) -> Result<()> {
+    eprintln!("lab: building {} with optimisation; the first time takes minutes", packages.join(", "));
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    cargo(&["build", "--release", "--locked"].into_iter().chain(packages).collect::<Vec<_>>())
+}
+
+/// A binary of the workspace, as built by [`build_release`].
+///
+/// # Errors
+///
+/// It has not been built.
+pub fn release_binary(name: &str) -> Result<PathBuf> {
+    let path = target_dir()?.join("release").join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::Environment(format!("{} is not built", path.display())))
+}
+
 /// boringtun's own program, built once and kept under the target folder.
 ///
 /// # Errors
 ///
 /// crates.io cannot be reached, or the build fails.
 pub fn install_boringtun_cli() -> Result<PathBuf> {
-    let tools = tools_dir()?;
-    let path = tools.join("bin/boringtun-cli");
-    if !path.is_file() {
-        eprintln!("lab: building boringtun-cli {BORINGTUN_CLI} for the interop tests (once)");
-        let root = tools.to_string_lossy().into_owned();
-        cargo(&["install", "boringtun-cli", "--locked", "--version", BORINGTUN_CLI, "--root", &root])?;
-    }
-    Ok(path)
+    BORINGTUN.install()
+}
+
+/// gotatun's own program, built once and kept under the target folder.
+///
+/// # Errors
+///
+/// crates.io cannot be reached, or the build fails.
+pub fn install_gotatun_cli() -> Result<PathBuf> {
+    GOTATUN.install()
 }
 
 /// boringtun's own program, if [`install_boringtun_cli`] has put it there.
@@ -76,23 +111,44 @@ pub fn install_boringtun_cli() -> Result<PathBuf> {
 ///
 /// It is not there.
 pub fn boringtun_cli() -> Result<PathBuf> {
-    let path = tools_dir()?.join("bin/boringtun-cli");
+    let (path, root) = (BORINGTUN.path()?, BORINGTUN.root()?);
     if path.is_file() {
         return Ok(path);
     }
     Err(Error::Environment(format!(
-        "{path} is not built: `cargo lab test` builds it, or `cargo install boringtun-cli --locked \
-         --version {BORINGTUN_CLI} --root {root}`",
+        "{path} is not built: `cargo lab test` builds it, or `cargo install {package} --locked \
+         --version {version} --root {root}`",
         path = path.display(),
-        root = tools_dir()?.display()
+        package = BORINGTUN.package,
+        version = BORINGTUN.version,
+        root = root.display()
     )))
 }
 
-/// The release is part of the name, so that a new one is built when the constant changes.
-fn tools_dir() -> Result<PathBuf> {
-    let target = bin_dir()?;
-    let target = target.parent().unwrap_or(&target);
-    Ok(target.join(format!("tools/boringtun-cli-{BORINGTUN_CLI}")))
+impl Foreign {
+    fn install(&self) -> Result<PathBuf> {
+        let path = self.path()?;
+        if !path.is_file() {
+            eprintln!("lab: building {} {} (once)", self.package, self.version);
+            let root = self.root()?.to_string_lossy().into_owned();
+            cargo(&["install", self.package, "--locked", "--version", self.version, "--root", &root])?;
+        }
+        Ok(path)
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        Ok(self.root()?.join("bin").join(self.program))
+    }
+
+    /// The release is part of the name, so that a new one is built when the constant changes.
+    fn root(&self) -> Result<PathBuf> {
+        Ok(target_dir()?.join(format!("tools/{}-{}", self.package, self.version)))
+    }
+}
+
+fn target_dir() -> Result<PathBuf> {
+    let profile = bin_dir()?;
+    Ok(profile.parent().unwrap_or(&profile).to_owned())
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {

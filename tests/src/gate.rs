@@ -5,7 +5,7 @@ use edge_tunnel_core::{CrlSet, Engine, Now, VerifiedPolicy};
 use lab::{Namespace, Process, wait, workspace};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use verona_contract::base64::Octets;
 use verona_contract::config::{CrlPolicy, PskRoot};
@@ -53,11 +53,7 @@ impl Gate {
     /// It refuses.
     #[must_use]
     pub fn control(&self) -> Control {
-        let stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut control = Control { stream: BufReader::new(stream), id: 0, events: Vec::new() };
-        control.ask(Command::Hello { version: VERSION }).unwrap();
-        control
+        Control::connect(&self.socket)
     }
 }
 
@@ -71,6 +67,20 @@ pub struct Control {
 }
 
 impl Control {
+    /// Connects to the control socket at `path`.
+    ///
+    /// # Panics
+    ///
+    /// It refuses.
+    #[must_use]
+    pub fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut control = Self { stream: BufReader::new(stream), id: 0, events: Vec::new() };
+        control.ask(Command::Hello { version: VERSION }).unwrap();
+        control
+    }
+
     /// Sends one command and waits for its answer.
     ///
     /// # Errors

@@ -1,0 +1,93 @@
+//! Who is measured: our data plane, the foreign ones, and the bare wire that none of them can beat.
+//!
+//! A foreign implementation that cannot be had is left out and said so; our own must be there. Every one
+//! runs with its own defaults, in the foreground, set up by `wg`.
+
+use anyhow::{Context, bail};
+use lab::{machine, workspace};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The name of our own in the tables.
+pub(super) const OURS: &str = "verona";
+/// The name of the bare wire.
+pub(super) const VETH: &str = "veth";
+
+/// One line of the tables.
+#[derive(Clone, Debug)]
+pub(super) struct Implementation {
+    pub(super) name: String,
+    /// None for the bare wire.
+    pub(super) program: Option<Program>,
+}
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    pub(super) path: PathBuf,
+    /// What stands before the interface's name.
+    pub(super) options: Vec<String>,
+}
+
+/// `NAME=PROGRAM OPTION…`: an implementation that this file does not know.
+#[derive(Clone, Debug)]
+pub(super) struct Custom(Implementation);
+
+impl FromStr for Custom {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, command) = text.split_once('=').ok_or("wants NAME=PROGRAM OPTION…")?;
+        let mut words = command.split_whitespace().map(str::to_owned);
+        let path = words.next().ok_or("names no program after the =")?.into();
+        let program = Some(Program { path, options: words.collect() });
+        Ok(Self(Implementation { name: name.to_owned(), program }))
+    }
+}
+
+/// Ours first, then `peers` by name, then `custom` ones. Builds and installs what is missing.
+///
+/// # Errors
+///
+/// A name is unknown, or ours cannot be built.
+pub(super) fn gather(peers: &[String], custom: &[Custom]) -> anyhow::Result<Vec<Implementation>> {
+    workspace::build_release(&["edge-tunnel"])?;
+    let ours = Program { path: workspace::release_binary("edge-tunnel")?, options: vec!["-f".to_owned()] };
+    let mut all = vec![Implementation { name: OURS.to_owned(), program: Some(ours) }];
+    for peer in peers.iter().filter(|peer| *peer != OURS) {
+        match program(peer) {
+            Ok(program) => all.push(Implementation { name: peer.clone(), program }),
+            Err(Missing::Unknown) => bail!(
+                "{peer} is no implementation known here; there are wireguard-go, boringtun, boringtun-t1, \
+                 gotatun, veth, and --also NAME=COMMAND"
+            ),
+            Err(Missing::NotHere(error)) => eprintln!("lab: {peer} is left out: {error:#}"),
+        }
+    }
+    all.extend(custom.iter().map(|Custom(implementation)| implementation.clone()));
+    Ok(all)
+}
+
+enum Missing {
+    Unknown,
+    NotHere(anyhow::Error),
+}
+
+fn program(peer: &str) -> Result<Option<Program>, Missing> {
+    let here = |path: lab::Result<PathBuf>, options: &[&str]| {
+        let options = options.iter().map(ToString::to_string).collect();
+        path.context("it cannot be installed")
+            .map(|path| Some(Program { path, options }))
+            .map_err(Missing::NotHere)
+    };
+    let keep_root = "--disable-drop-privileges";
+    match peer {
+        VETH => Ok(None),
+        "wireguard-go" => here(machine::program("wireguard-go"), &["-f"]),
+        "boringtun" => here(workspace::install_boringtun_cli(), &["-f", keep_root]),
+        // Its four threads reorder a flow; alone, one is faster.
+        "boringtun-t1" => here(workspace::install_boringtun_cli(), &["-f", keep_root, "-t", "1"]),
+        "gotatun" => here(workspace::install_gotatun_cli(), &["-f", keep_root]),
+        _ => Err(Missing::Unknown),
+    }
+}

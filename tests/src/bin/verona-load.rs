@@ -1,0 +1,168 @@
+//! The load of `cargo lab bench`: a certified edge's policy, its clients by the thousand, its attackers.
+//!
+//! Each command is a process in a namespace of the benchmark and prints JSON lines. What the figures mean is
+//! for the benchmark to say.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the benchmark reports a load that fails as it is")]
+
+use boringtun::noise::{Tunn, TunnResult};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use verona_contract::control::Command as Ask;
+use verona_contract::key::Secret;
+use verona_tests::flood::{Flood, Kind, Plan, Stranger};
+use verona_tests::gate::Control;
+use verona_tests::owner::Owner;
+use verona_tests::swarm::Swarm;
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Gives the edge behind a control socket its policy, its list and a clock that it believes.
+    Admit {
+        control: PathBuf,
+        /// Introduced clients that it may hold.
+        #[arg(long, default_value_t = 60_000)]
+        max_clients: u32,
+    },
+    /// Prints the configuration of a stock client whose certificate is pushed.
+    Stock { number: usize, endpoint: SocketAddr },
+    /// Plays clients that introduce themselves, until it is killed.
+    Swarm {
+        edge: SocketAddr,
+        #[arg(long)]
+        clients: u32,
+        /// The first one's number.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
+        /// How many begin in a second.
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        /// Ends, successful or not, after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
+    /// Floods the edge with forgeries until it is killed.
+    Flood {
+        edge: SocketAddrV4,
+        kind: Kind,
+        /// Datagrams a second.
+        #[arg(long, default_value_t = 50_000)]
+        rate: u32,
+        /// Source addresses.
+        #[arg(long, default_value_t = 0)]
+        sources: u16,
+    },
+    /// Measures sealing and opening of a packet of 1420 octets by the protocol engine.
+    Cipher,
+}
+
+fn main() {
+    match Arguments::parse().command {
+        Command::Admit { control, max_clients } => admit(&control, max_clients),
+        Command::Stock { number, endpoint } => print!("{}", Owner::default().stock_config(number, endpoint)),
+        Command::Swarm { edge, clients, first, rate, seconds } => {
+            swarm(edge, first..first + clients, rate, seconds.map(Duration::from_secs));
+        }
+        Command::Flood { edge, kind, rate, sources } => {
+            flood(kind, Plan { to: edge, per_second: rate, sources })
+        }
+        Command::Cipher => cipher(),
+    }
+}
+
+fn admit(control: &std::path::Path, max_clients: u32) {
+    let (owner, mut control) = (Owner::default(), Control::connect(control));
+    control.ask(Ask::SetClock { trusted: true }).unwrap();
+    let loaded = control.ask(Ask::LoadPolicy(Box::new(owner.policy(max_clients)))).unwrap();
+    control.load_crl(&owner.empty_list()).unwrap();
+    println!("{}", serde_json::to_string(&loaded).unwrap());
+}
+
+fn swarm(edge: SocketAddr, numbers: std::ops::Range<u32>, rate: u32, limit: Option<Duration>) {
+    let (owner, mut swarm) = (Owner::default(), Swarm::here().unwrap());
+    let (edge, clients) = (owner.edge(edge), numbers.len());
+    let identities: Vec<_> = numbers.map(|number| owner.client(number, 0)).collect();
+    let begin = Instant::now();
+    for (number, identity) in identities.into_iter().enumerate() {
+        let at = begin + Duration::from_secs_f64(number as f64 / f64::from(rate));
+        swarm.add(identity, &edge, at);
+    }
+    let limit = limit.unwrap_or(Duration::from_secs(600));
+    let all = swarm.run(limit, |swarm| swarm.live() == clients).unwrap();
+    let mut times: Vec<f64> = swarm.times().iter().map(Duration::as_secs_f64).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times.get((times.len() as f64 * share) as usize).or(times.last()).copied();
+    let seconds = begin.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        json!({"live": swarm.live(), "all": all, "seconds": seconds, "p50_s": at(0.5), "max_s": times.last()})
+    );
+    if limit == Duration::from_secs(600) {
+        swarm.run(Duration::MAX / 4, |_| false).unwrap();
+    }
+}
+
+fn flood(kind: Kind, plan: Plan) {
+    let owner = Owner::default();
+    let edge = owner.edge(plan.to.into());
+    let stranger = Stranger { edge, owner: owner.authority(), victim: owner.victim() };
+    let pool = kind.datagrams(&stranger, 1024);
+    let flood = Flood::from_socket(UdpSocket::bind("0.0.0.0:0").unwrap(), plan, pool);
+    loop {
+        let before = flood.sent();
+        std::thread::sleep(Duration::from_secs(1));
+        let after = flood.sent();
+        let (datagrams, time) = (after.datagrams - before.datagrams, after.time - before.time);
+        println!("{}", json!({"per_second": datagrams as f64 / time.as_secs_f64()}));
+    }
+}
+
+/// Two ends with a session.
+fn session() -> (Tunn, Tunn) {
+    let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
+    let end = |ours: &Secret, theirs: &Secret, index| {
+        let theirs = *theirs.x25519_public().unwrap().as_bytes();
+        Tunn::new((*ours.expose()).into(), theirs.into(), None, None, index, None)
+    };
+    let (mut one, mut other) = (end(&secrets[0], &secrets[1], 1), end(&secrets[1], &secrets[0], 2));
+    let (mut a, mut b, mut c) = ([0; 256], [0; 256], [0; 256]);
+    let TunnResult::WriteToNetwork(initiation) = one.format_handshake_initiation(&mut a, false) else {
+        panic!("no initiation")
+    };
+    let TunnResult::WriteToNetwork(response) = other.decapsulate(None, initiation, &mut b) else {
+        panic!("no response")
+    };
+    let TunnResult::WriteToNetwork(keepalive) = one.decapsulate(None, response, &mut c) else {
+        panic!("no keepalive")
+    };
+    assert!(matches!(other.decapsulate(None, keepalive, &mut a), TunnResult::Done));
+    (one, other)
+}
+
+fn cipher() {
+    let (mut one, mut other) = session();
+    let mut packet = vec![0; 1420];
+    packet[..4].copy_from_slice(&[0x45, 0, 0x05, 0x8c]);
+    let (mut sealed, mut opened) = (vec![0; 2048], vec![0; 2048]);
+    let (mut seal, mut open, mut count) = (Duration::ZERO, Duration::ZERO, 0_u32);
+    while seal + open < Duration::from_millis(500) {
+        let begin = Instant::now();
+        let TunnResult::WriteToNetwork(datagram) = one.encapsulate(&packet, &mut sealed) else {
+            panic!("not sealed")
+        };
+        let middle = Instant::now();
+        assert!(matches!(other.decapsulate(None, datagram, &mut opened), TunnResult::WriteToTunnelV4(..)));
+        (seal, open, count) = (seal + (middle - begin), open + middle.elapsed(), count + 1);
+    }
+    let each = |total: Duration| total.as_secs_f64() * 1e9 / f64::from(count);
+    println!("{}", json!({"octets": packet.len(), "seal_ns": each(seal), "open_ns": each(open)}));
+}
