@@ -72,7 +72,8 @@ impl Owner {
         let address = Ipv4Addr::from(FIRST_CLIENT + number);
         let serial = 1000 + u64::from(number);
         let leaf = LeafPlan::new(*public(&secret).as_bytes(), serial, address.into(), SystemTime::now());
-        let introduction = Some(Introduction { leaf: self.authority.leaf(&leaf), intermediate: None });
+        let introduction =
+            Some(Introduction { leaf: self.authority.leaf(&leaf), intermediate: None, binding: None });
         let psk = Some(self.psk(&secret));
         Identity { secret, address, introduction, psk, keepalive }
     }

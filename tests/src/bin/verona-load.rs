@@ -73,7 +73,7 @@ fn main() {
             swarm(edge, first..first + clients, rate, seconds.map(Duration::from_secs));
         }
         Command::Flood { edge, kind, rate, sources } => {
-            flood(kind, Plan { to: edge, per_second: rate, sources })
+            flood(kind, Plan { to: edge, per_second: rate, sources });
         }
         Command::Cipher => cipher(),
     }

@@ -126,7 +126,11 @@ impl Swarm {
                 let Some((number, from, len)) = self.wire.receive(&mut octets) else { break };
                 self.turn(number, |member, now| {
                     let datagram = (from, &octets[..len]);
-                    member.client.engine.handle_datagrams(now, std::iter::once(datagram), &mut member.client.out);
+                    member.client.engine.handle_datagrams(
+                        now,
+                        std::iter::once(datagram),
+                        &mut member.client.out,
+                    );
                 });
             }
             self.perform();
@@ -163,7 +167,8 @@ impl Swarm {
     }
 
     fn ask(&mut self, number: u16, at: Instant) {
-        let Some(member) = self.members.get_mut(usize::from(number)).filter(|member| member.ask_at == at) else {
+        let Some(member) = self.members.get_mut(usize::from(number)).filter(|member| member.ask_at == at)
+        else {
             return;
         };
         member.ask_at = Instant::now() + if member.answered.is_some() { ASK } else { ASK_AGAIN };
