@@ -82,6 +82,10 @@ pub(crate) struct DataPlane {
     bind_failure: Option<String>,
     /// Errors read from the sockets (ICMP and the like).
     socket_errors: u64,
+    /// Datagrams dropped unopened, because more came than could be opened.
+    datagrams_crowded_out: u64,
+    /// Keeps the queues' hash from being guessed.
+    seed: u64,
     /// Packets of the interface that could not be cut to the path's size.
     pub(super) packets_uncut: u64,
     stop: Option<StopReason>,
@@ -91,7 +95,7 @@ impl DataPlane {
     /// # Errors
     ///
     /// `epoll` could not be set up.
-    pub(crate) fn new(tun: Tun, engine: Engine, inbox: Inbox, now: Now) -> io::Result<Self> {
+    pub(crate) fn new(tun: Tun, engine: Engine, inbox: Inbox, now: Now, seed: u64) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&inbox, EpollEvent::new(EpollFlags::EPOLLIN, Source::Commands as u64))?;
         epoll.add(&tun, EpollEvent::new(EpollFlags::EPOLLIN, Source::Tun as u64))?;
@@ -108,6 +112,8 @@ impl DataPlane {
             blocked: [false; 2],
             bind_failure: None,
             socket_errors: 0,
+            datagrams_crowded_out: 0,
+            seed,
             packets_uncut: 0,
             stop: None,
         })
@@ -115,13 +121,16 @@ impl DataPlane {
 
     /// Runs until the interface is deleted or [`Self::request_stop`] was called.
     pub(crate) fn run(mut self) -> StopReason {
-        let mut batches = Batches { datagrams: DatagramBatch::new(), packets: PacketBatch::new() };
+        let mut batches = Batches {
+            datagrams: [DatagramBatch::new(self.seed), DatagramBatch::new(self.seed)],
+            packets: PacketBatch::new(),
+        };
         // A new interface is down; this also arms the wake-up for when it goes up.
         let mut result = self.follow_link(read_clocks());
         let mut more_commands = false;
         while self.stop.is_none() {
             let turn = result
-                .and_then(|()| self.wait(more_commands))
+                .and_then(|()| self.wait(more_commands, &batches))
                 .and_then(|ready| self.turn(ready, &mut batches));
             match turn {
                 Ok(more) => {
@@ -146,7 +155,7 @@ impl DataPlane {
         let now = read_clocks();
         for family in [0, 1] {
             if ready.datagrams[family] {
-                self.take_datagrams(family, now, &mut batches.datagrams);
+                self.take_datagrams(family, now, &mut batches.datagrams[family]);
             }
         }
         if ready.packets || ready.tun_error {
@@ -165,16 +174,20 @@ impl DataPlane {
         Ok(more_commands)
     }
 
-    /// Waits for input, a deadline, or neither if `more_commands` are known to wait.
-    fn wait(&self, more_commands: bool) -> io::Result<Ready> {
-        let timeout = if more_commands { EpollTimeout::ZERO } else { self.timeout(Instant::now()) };
+    /// Waits for input, a deadline, or neither if `more_commands` or datagrams are known to wait.
+    fn wait(&self, more_commands: bool, batches: &Batches) -> io::Result<Ready> {
+        let mut ready = Ready {
+            datagrams: batches.datagrams.each_ref().map(DatagramBatch::has_more),
+            ..Ready::default()
+        };
+        let at_once = more_commands || ready.datagrams.contains(&true);
+        let timeout = if at_once { EpollTimeout::ZERO } else { self.timeout(Instant::now()) };
         let mut events = [EpollEvent::empty(); 4];
         let count = match self.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
-        let mut ready = Ready::default();
         let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         for event in &events[..count] {
             let readable = event.events().intersects(EpollFlags::EPOLLIN | broken);
@@ -185,8 +198,8 @@ impl DataPlane {
                     ready.went_up = event.events().contains(EpollFlags::EPOLLOUT);
                     ready.tun_error = event.events().intersects(broken);
                 }
-                data if data == Source::V4 as u64 => ready.datagrams[0] = readable,
-                _ => ready.datagrams[1] = readable,
+                data if data == Source::V4 as u64 => ready.datagrams[0] |= readable,
+                _ => ready.datagrams[1] |= readable,
             }
         }
         Ok(ready)
@@ -219,7 +232,10 @@ impl DataPlane {
         let Some(socket) = self.outlet.sockets().and_then(|sockets| sockets.by_family()[family]) else {
             return;
         };
-        match batch.receive(socket) {
+        let dropped = batch.dropped();
+        let received = batch.receive(socket, now.mono);
+        self.datagrams_crowded_out += batch.dropped() - dropped;
+        match received {
             Ok(true) => {
                 self.outlet.begin_batch(batch);
                 self.engine.handle_datagrams(now, batch.iter(), &mut self.outlet);
@@ -332,7 +348,8 @@ impl DataPlane {
 
 /// The input buffers of the loop, apart from the state so that both can be borrowed.
 struct Batches {
-    datagrams: DatagramBatch,
+    /// IPv4, IPv6.
+    datagrams: [DatagramBatch; 2],
     packets: PacketBatch,
 }
 

@@ -137,7 +137,8 @@ impl Device {
         let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
         let now = read_clocks();
         let engine = Engine::new(entropy()?, now);
-        let data_plane = DataPlane::new(tun, engine, inbox, now).map_err(system("setting up epoll"))?;
+        let seed = entropy()?.first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
+        let data_plane = DataPlane::new(tun, engine, inbox, now, seed).map_err(system("setting up epoll"))?;
         let mut device = Self {
             handle: DeviceHandle { commands, name },
             stop: stop.clone(),

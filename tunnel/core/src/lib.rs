@@ -22,6 +22,7 @@ mod device;
 mod engine;
 mod entropy;
 mod events;
+pub mod fair_queue;
 mod floors;
 mod forwarder;
 mod identity;

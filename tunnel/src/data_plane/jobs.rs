@@ -84,6 +84,7 @@ impl DataPlane {
             ("send_dropped", losses.send_dropped),
             ("tun_failed", losses.tun_failed),
             ("socket_errors", self.socket_errors),
+            ("datagrams_crowded_out", self.datagrams_crowded_out),
             ("packets_uncut", self.packets_uncut),
             ("offload_refusals", self.outlet.tun().offloads().refusals()),
             ("events_unread", self.subscribers.dropped()),

@@ -15,7 +15,7 @@ use super::ancillary;
 /// longer; wireguard-go and the kernel's NAPI budget are of the same order.
 pub(crate) const BATCH: usize = 64;
 
-/// What one `recvmmsg` filled: how long each slot is and from whom. The octets are in the caller's
+/// What `recvmmsg` filled: how long each slot is and from whom. The octets are in the caller's
 /// buffer, slot by slot; with UDP_GRO a slot may hold several datagrams of one sender.
 pub(crate) struct Received {
     from: Box<[Address]>,
@@ -23,7 +23,6 @@ pub(crate) struct Received {
     control: Box<[Control]>,
     control_lengths: Box<[usize]>,
     lengths: Box<[usize]>,
-    count: usize,
 }
 
 /// What one slot of the last batch holds.
@@ -37,23 +36,21 @@ pub(crate) struct Slot {
 }
 
 impl Received {
-    pub(crate) fn new() -> Self {
+    /// For a buffer of `slots` slots.
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
-            from: vec![Address::empty(); BATCH].into_boxed_slice(),
-            control: vec![Control::EMPTY; BATCH].into_boxed_slice(),
-            control_lengths: vec![0; BATCH].into_boxed_slice(),
-            lengths: vec![0; BATCH].into_boxed_slice(),
-            count: 0,
+            from: vec![Address::empty(); slots].into_boxed_slice(),
+            control: vec![Control::EMPTY; slots].into_boxed_slice(),
+            control_lengths: vec![0; slots].into_boxed_slice(),
+            lengths: vec![0; slots].into_boxed_slice(),
         }
     }
 
-    /// The slots of the last batch, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        (0..self.count).map(|number| {
-            let length = self.lengths[number];
-            let joined = self.control(number).and_then(ancillary::gro_segment);
-            Slot { from: self.from[number].ip(), length, segment: joined.unwrap_or(length.max(1)) }
-        })
+    /// What the last call that was given slot `number` put there; none if there is no such slot.
+    pub(crate) fn slot(&self, number: usize) -> Option<Slot> {
+        let (from, length) = (self.from.get(number)?.ip(), *self.lengths.get(number)?);
+        let joined = self.control(number).and_then(ancillary::gro_segment);
+        Some(Slot { from, length, segment: joined.unwrap_or(length.max(1)) })
     }
 
     /// The local address that datagram `slot` was sent to, if the socket has IP_PKTINFO or
@@ -65,14 +62,11 @@ impl Received {
     fn control(&self, slot: usize) -> Option<&[u8]> {
         self.control.get(slot)?.0.get(..*self.control_lengths.get(slot)?)
     }
-
-    pub(crate) fn count(&self) -> usize {
-        self.count
-    }
 }
 
-/// Receives up to [`BATCH`] datagrams without blocking, the n-th into the n-th slot of `slot` octets
-/// of `buffer`. A datagram longer than a slot is cut; callers use slots of the largest size there is.
+/// Receives up to [`BATCH`] datagrams without blocking, each into one of the slots of `size` octets of
+/// `buffer` that are free. Appends the numbers of the slots filled to `filled`, oldest datagram first. A datagram
+/// longer than a slot is cut; callers use slots of the largest size there is.
 ///
 /// # Errors
 ///
@@ -80,15 +74,21 @@ impl Received {
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
-    slot: usize,
+    size: usize,
+    free: impl Fn(usize) -> bool,
     into: &mut Received,
+    filled: &mut Vec<usize>,
 ) -> io::Result<usize> {
     let mut iovecs = [EMPTY_IOVEC; BATCH];
     let mut headers = empty_headers();
+    let mut numbers = [0; BATCH];
     let sources = into.from.iter_mut().zip(&mut into.control);
-    let slots = buffer.chunks_exact_mut(slot).zip(sources).zip(&mut iovecs).zip(&mut headers);
+    let slots = buffer.chunks_exact_mut(size).zip(sources).enumerate().filter(|(number, _)| free(*number));
     let mut count: libc::c_uint = 0;
-    for (((octets, (from, control)), iovec), header) in slots {
+    for ((((number, (octets, (from, control))), chosen), iovec), header) in
+        slots.zip(&mut numbers).zip(&mut iovecs).zip(&mut headers)
+    {
+        *chosen = number;
         *iovec = libc::iovec { iov_base: octets.as_mut_ptr().cast(), iov_len: octets.len() };
         // What an earlier batch left in the address is unreadable with length 0 and overwritten below.
         from.length = 0;
@@ -100,7 +100,6 @@ pub(crate) fn receive(
         header.msg_hdr.msg_iovlen = 1;
         count += 1;
     }
-    into.count = 0;
     // SAFETY: `headers[..count]` point at `iovecs`, `into.from`, `into.control` and distinct slots of
     // `buffer`, all of which outlive the call and are borrowed by nobody else; each length is that of
     // its object. A null timeout is allowed.
@@ -115,13 +114,13 @@ pub(crate) fn receive(
     };
     // A negative result is the only one that does not fit.
     let Ok(received) = usize::try_from(result) else { return Err(io::Error::last_os_error()) };
-    into.count = received;
-    for (slot, header) in headers[..received].iter().enumerate() {
-        into.from[slot].length = header.msg_hdr.msg_namelen;
+    for (&number, header) in numbers.iter().zip(&headers).take(received) {
+        into.from[number].length = header.msg_hdr.msg_namelen;
         #[allow(clippy::unnecessary_cast)] // size_t in glibc, socklen_t in musl
         let control_length = header.msg_hdr.msg_controllen as usize;
-        into.control_lengths[slot] = control_length;
-        into.lengths[slot] = header.msg_len as usize;
+        into.control_lengths[number] = control_length;
+        into.lengths[number] = header.msg_len as usize;
+        filled.push(number);
     }
     Ok(received)
 }

@@ -1,42 +1,100 @@
 //! Datagrams from a socket, a batch a turn, joined ones taken apart.
+//!
+//! A batch that does not fill is handed on as it came. One that does means overload: then the socket is emptied
+//! at each turn, so that nobody's datagrams wait behind another's in its buffer, and the batch is what
+//! [`FairQueue`] chooses. What it drops was not opened yet, and costs a tenth of what opening does.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use edge_tunnel_core::fair_queue::{FairQueue, flow_of};
 
 use crate::sys::mmsg;
 
-/// Largest UDP payload is 65,507 octets; a slot is larger, so that no datagram is ever cut.
+/// Largest UDP payload is 65,507 octets; a slot is larger, so that no datagram is ever cut. Only the pages that
+/// datagrams reach become resident.
 const SLOT: usize = 65_536;
 
-/// Datagrams of one turn, in a buffer that is allocated once.
+/// Slots, each with a datagram or several that the kernel joined.
+const SLOTS: usize = 256;
+
+/// Calls per turn under overload. Twice the slots: a flood that comes at twice the pace of our turns is still
+/// read to its end.
+const CALLS: usize = 8;
+
+/// Cost of a batch under overload, about: half a millisecond, so that the other direction is not kept waiting.
+const BATCH_COST: usize = 512 * 1024;
+
+/// What handling a datagram costs beside its octets, in octets: as long as opening so many takes.
+const DATAGRAM: usize = 256;
+
+/// Datagrams of one turn, in a buffer that is allocated once, and those that wait for the next one.
 pub(crate) struct DatagramBatch {
     slots: Box<[u8]>,
     received: mmsg::Received,
+    free: [bool; SLOTS],
+    /// The slots of this turn, in order.
+    batch: Vec<usize>,
+    /// Slots just received, to be queued.
+    fresh: Vec<usize>,
+    queue: FairQueue<usize>,
+    dropped: u64,
 }
 
 impl DatagramBatch {
-    pub(crate) fn new() -> Self {
-        Self { slots: vec![0; mmsg::BATCH * SLOT].into_boxed_slice(), received: mmsg::Received::new() }
+    /// `seed` must be unpredictable: see [`FairQueue::new`].
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            slots: vec![0; SLOTS * SLOT].into_boxed_slice(),
+            received: mmsg::Received::new(SLOTS),
+            free: [true; SLOTS],
+            batch: Vec::with_capacity(SLOTS),
+            fresh: Vec::with_capacity(mmsg::BATCH),
+            queue: FairQueue::new(SLOTS as u32, seed),
+            dropped: 0,
+        }
     }
 
-    /// Replaces the batch by what `socket` holds, up to [`mmsg::BATCH`] datagrams, without blocking,
-    /// and says whether there was anything.
+    /// Replaces the batch by what `socket` holds, without blocking, and says whether there was anything. `now`
+    /// is only compared with other such times.
     ///
     /// # Errors
     ///
     /// A pending error of the socket, such as an ICMP message. Reading it clears it.
-    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        match mmsg::receive(socket, &mut self.slots, SLOT, &mut self.received) {
-            Ok(_) => Ok(self.received.count() > 0),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, now: Instant) -> io::Result<bool> {
+        for slot in self.batch.drain(..) {
+            self.free[slot] = true;
         }
+        let mut filled = self.read(socket);
+        if self.queue.is_empty() && !matches!(filled, Ok(mmsg::BATCH)) {
+            std::mem::swap(&mut self.batch, &mut self.fresh);
+            return filled.map(|_| !self.batch.is_empty());
+        }
+        for _ in 1..CALLS {
+            self.enqueue(now);
+            if !matches!(filled, Ok(mmsg::BATCH)) {
+                break;
+            }
+            filled = self.read(socket);
+        }
+        self.enqueue(now);
+        self.choose(now);
+        if self.batch.is_empty() { filled.map(|_| false) } else { Ok(true) }
     }
 
-    /// The datagrams received and their sources, oldest first.
+    /// Whether datagrams wait for the next turn. The socket does not tell.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Datagrams dropped under overload since start.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The datagrams of the batch and their sources, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         self.slots().flat_map(|(_, slot, octets)| {
             // An empty datagram is one, too; `chunks` would make none of it.
@@ -58,10 +116,63 @@ impl DatagramBatch {
     }
 
     fn slots(&self) -> impl Iterator<Item = (usize, mmsg::Slot, &[u8])> {
-        let slots = self.slots.chunks_exact(SLOT).zip(self.received.iter()).enumerate();
-        slots.map(|(number, (octets, slot))| {
-            let octets = octets.get(..slot.length).unwrap_or_default();
-            (number, slot, octets)
+        self.batch.iter().filter_map(|&number| {
+            let slot = self.received.slot(number)?;
+            let octets = self.slots.get(number * SLOT..)?.get(..slot.length)?;
+            Some((number, slot, octets))
         })
     }
+
+    /// One call into `fresh`. Makes room for it first.
+    fn read(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let Self { slots, received, free, fresh, queue, dropped, .. } = self;
+        while queue.len() > SLOTS - mmsg::BATCH {
+            let Some(slot) = queue.evict() else { break };
+            free[slot] = true;
+            *dropped += load(received, slot).1;
+        }
+        let result =
+            mmsg::receive(socket, slots, SLOT, |slot| free.get(slot) == Some(&true), received, fresh);
+        fresh.iter().for_each(|&slot| free[slot] = false);
+        match result {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Ok(0)
+            }
+            other => other,
+        }
+    }
+
+    fn enqueue(&mut self, now: Instant) {
+        let Self { slots, received, fresh, queue, .. } = self;
+        for slot in fresh.drain(..) {
+            let (octets, datagrams) = load(received, slot);
+            let head = slots.get(slot * SLOT..).and_then(|octets_on| octets_on.get(..octets));
+            let cost = octets + datagrams as usize * DATAGRAM;
+            // There are as many nodes as slots, so nothing gives way here.
+            let _ = queue.push(now, flow_of(head.unwrap_or_default()), cost as u32, slot);
+        }
+    }
+
+    fn choose(&mut self, now: Instant) {
+        let Self { received, free, batch, queue, dropped, .. } = self;
+        let mut cost = 0;
+        while cost < BATCH_COST {
+            let late = |slot: usize| {
+                free[slot] = true;
+                *dropped += load(received, slot).1;
+            };
+            let Some(slot) = queue.pop(now, late) else { return };
+            let (octets, datagrams) = load(received, slot);
+            cost += octets + datagrams as usize * DATAGRAM;
+            batch.push(slot);
+        }
+    }
 }
+
+/// Octets and datagrams in a slot.
+fn load(received: &mmsg::Received, slot: usize) -> (usize, u64) {
+    received.slot(slot).map_or((0, 0), |slot| (slot.length, slot.length.div_ceil(slot.segment).max(1) as u64))
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,10 +62,10 @@ impl Stage {
         let [Some(socket), _] = sockets.by_family() else {
             return Err(Trouble::Untried("no IPv4".to_owned()));
         };
-        let mut batch = DatagramBatch::new();
+        let mut batch = DatagramBatch::new(0);
         let mut came = Came::default();
         while came.0.len() < count && self.readable(&socket) {
-            batch.receive(socket).map_err(untried)?;
+            batch.receive(socket, Instant::now()).map_err(untried)?;
             came.0.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
         }
         Ok(came)

@@ -1,5 +1,6 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
+use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -40,15 +41,15 @@ fn a_batch_goes_out_and_comes_in_despite_a_datagram_that_is_refused() {
     let out = v4(&sender);
     assert_eq!(queue.flush(out, |_| {}), Flushed { failed: 4, blocked: false });
     assert!(queue.is_empty());
-    let mut batch = DatagramBatch::new();
+    let mut batch = DatagramBatch::new(0);
     let into = v4(&receiver);
-    assert!(batch.receive(into).unwrap());
+    assert!(batch.receive(into, Instant::now()).unwrap());
     let lengths: Vec<usize> = batch.iter().map(|(_, octets)| octets.len()).collect();
     assert_eq!(lengths, [0, 1, 1452, 65_507]);
     assert!(batch.iter().all(|(from, octets)| {
         from == (Ipv4Addr::LOCALHOST, sender.port()).into() && octets.iter().all(|&o| o == octets.len() as u8)
     }));
-    assert!(!batch.receive(into).unwrap());
+    assert!(!batch.receive(into, Instant::now()).unwrap());
 }
 
 #[test]
@@ -66,8 +67,8 @@ fn the_local_address_is_seen_chosen_and_given_up_when_unusable() {
     let mut unusable = Vec::new();
     assert_eq!(queue.flush(out, |to| unusable.push(to)), Flushed::default());
     assert_eq!(unusable, [to]);
-    let mut batch = DatagramBatch::new();
-    assert!(batch.receive(into).unwrap());
+    let mut batch = DatagramBatch::new(0);
+    assert!(batch.receive(into, Instant::now()).unwrap());
     let arrivals: Vec<_> = batch.arrivals(|kind| kind == 7).collect();
     let expected = ["127.0.0.3", "127.0.0.1", "127.0.0.4"]
         .map(|from| (SocketAddr::new(from.parse().unwrap(), sender.port()), to.ip()));
@@ -101,10 +102,10 @@ fn runs_of_one_length_arrive_as_the_datagrams_they_are() {
     }
     let expected: Vec<Vec<u8>> =
         lengths.iter().enumerate().map(|(number, &length)| octets(number, length)).collect();
-    let mut batch = DatagramBatch::new();
+    let mut batch = DatagramBatch::new(0);
     let mut joined = Vec::new();
     let into = v4(&joining);
-    while batch.receive(into).unwrap() {
+    while batch.receive(into, Instant::now()).unwrap() {
         joined.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
     }
     let arrived: Vec<usize> = joined.iter().map(Vec::len).collect();
@@ -165,8 +166,8 @@ fn exchange(queue: &mut SendQueue, sender: &Sockets, receiver: &Sockets, length:
     }
     assert_eq!(queue.flush(v4(sender), |_| {}), Flushed::default());
     let mut came = Vec::new();
-    let mut batch = DatagramBatch::new();
-    while batch.receive(v4(receiver)).unwrap() {
+    let mut batch = DatagramBatch::new(0);
+    while batch.receive(v4(receiver), Instant::now()).unwrap() {
         came.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
     }
     assert!(came == sent, "{} datagrams of {length} octets came", came.len());
