@@ -182,6 +182,7 @@ impl Agent {
             bundles: parts.bundles.clone(),
             tunnel: self.settings.tunnel.clone(),
             private_key: self.keys.tunnel.clone(),
+            certificate: self.certificate_path("tunnel.pem"),
             clock: self.clock.clone(),
             acks: parts.acks.clone(),
             journal: parts.spool.clone(),

@@ -13,16 +13,21 @@ use crate::endpoints::KnownEndpoints;
 use crate::netlink;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
+use crate::store;
 use edge_agent_core::bundle::Accepted;
 use edge_agent_core::journal::{Draft, of_cut, of_event};
 use edge_agent_core::network::Desired;
 use edge_agent_core::policy::{policy, rejected};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use verona_contract::api::{Ack, ConfigAck, ConfigState, Rejected};
+use verona_contract::base64::Octets;
+use verona_contract::cert::Leaf;
 use verona_contract::control::{Command, CutReason, PolicyInstalled, Reply};
 use verona_contract::key::Secret;
 use verona_contract::log::{Severity, Stream};
@@ -32,6 +37,9 @@ const JUDGE: Duration = Duration::from_secs(1);
 
 /// How often the kernel's state is compared although nothing changed.
 const COMPARE: Duration = Duration::from_secs(10);
+
+/// Longest file with the certificate of the tunnel's key.
+const MAX_CERTIFICATE_FILE: usize = 64 * 1024;
 
 /// Why the tunnel does not answer; none = it does. Shared with whoever reports the state.
 pub type TunnelFailure = Arc<Mutex<Option<String>>>;
@@ -44,6 +52,8 @@ pub struct Apply {
     pub tunnel: PathBuf,
     /// The tunnel's private key.
     pub private_key: Secret,
+    /// Where the certificate of that key is, PEM: what the tunnel shows to other sites.
+    pub certificate: PathBuf,
     /// The clock.
     pub clock: Arc<Clock>,
     /// Where outcomes are queued for the center.
@@ -63,6 +73,8 @@ struct Tunnel {
     connection: Connection,
     interface: String,
     clock_trusted: Option<bool>,
+    /// The certificate of the tunnel's key that it was told.
+    certificate: Option<Octets>,
 }
 
 impl Apply {
@@ -99,6 +111,10 @@ impl Apply {
                 }
                 _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
                 _ = compare.tick() => {
+                    if self.certificate().await != tunnel.certificate {
+                        // Renewed since: other sites must not be shown the one before until it has ended.
+                        wanted.mark_changed();
+                    }
                     self.compare(&tunnel).await;
                     self.endpoints.save().await;
                 }
@@ -120,7 +136,8 @@ impl Apply {
             other => return Err(connection.unexpected(&other)),
         };
         expect_done(&mut connection, Command::Subscribe).await?;
-        let mut tunnel = Tunnel { connection, interface: status.interface, clock_trusted: None };
+        let mut tunnel =
+            Tunnel { connection, interface: status.interface, clock_trusted: None, certificate: None };
         self.tell_clock(&mut tunnel).await?;
         self.set_failure(None);
         tracing::info!(
@@ -165,7 +182,9 @@ impl Apply {
 
     async fn apply(&mut self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
         let bundle = &wanted.bundle;
-        let policy = policy(bundle.config(), self.private_key.clone(), self.endpoints.list());
+        tunnel.certificate = self.certificate().await;
+        let (key, certificate) = (self.private_key.clone(), tunnel.certificate.clone());
+        let policy = policy(bundle.config(), key, certificate, self.endpoints.list());
         let command = Command::LoadPolicy(Box::new(policy));
         let installed = match tunnel.connection.call(command).await {
             Ok(Reply::PolicyLoaded(installed)) => installed,
@@ -184,6 +203,17 @@ impl Apply {
         not_done.extend(forward());
         self.confirmed(wanted, not_done).await;
         Ok(())
+    }
+
+    /// The stored certificate of the tunnel's key; none before there is one, or when it does not read.
+    async fn certificate(&self) -> Option<Octets> {
+        let (path, key) = (self.certificate.clone(), self.private_key.x25519_public().ok()?);
+        let read = move || {
+            let pem = store::read(&path, MAX_CERTIFICATE_FILE).ok()??;
+            let der = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
+            Leaf::parse(&der).ok().filter(|leaf| leaf.key == key).map(|_| Octets(der.to_vec()))
+        };
+        tokio::task::spawn_blocking(read).await.ok()?
     }
 
     /// Events may have been missed, and the policy may have dropped clients.

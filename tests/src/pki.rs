@@ -63,6 +63,13 @@ pub struct LeafPlan {
 }
 
 impl LeafPlan {
+    /// The same for an edge, `number` in its name.
+    #[must_use]
+    pub fn edge(key: [u8; 32], number: u64, address: IpAddr, now: SystemTime) -> Self {
+        let subject = format!("urn:verona:edge:00000000-0000-4000-8000-{number:012x}");
+        Self { subject, ..Self::new(key, number, address, now) }
+    }
+
     /// A leaf as the profile wants it, valid for ten hours around `now`.
     #[must_use]
     pub fn new(key: [u8; 32], serial: u64, address: IpAddr, now: SystemTime) -> Self {

@@ -29,7 +29,9 @@ impl Desired {
     pub fn of(config: &TunnelConfig) -> Self {
         let addresses: BTreeSet<IpNet> = config.addresses.iter().copied().collect();
         let connected: BTreeSet<IpNet> = addresses.iter().map(IpNet::network).collect();
-        let routes = config.routes.iter().map(IpNet::network).filter(|net| !connected.contains(net));
+        let sites = config.owners.iter().flat_map(|owner| &owner.sites).flat_map(|site| &site.subnets);
+        let routes =
+            config.routes.iter().chain(sites).map(IpNet::network).filter(|net| !connected.contains(net));
         Self { mtu: u32::from(config.mtu), routes: routes.collect(), addresses }
     }
 }

@@ -1,17 +1,24 @@
 //! From a configuration to what the data plane is told.
 
 use verona_contract::api::Rejected;
+use verona_contract::base64::Octets;
 use verona_contract::config::{EdgeConfig, OwnerConfig};
 use verona_contract::control::{OwnerPolicy, PeerEndpoint, Policy, RejectedClient};
 use verona_contract::key::Secret;
 
-/// The policy of `config`, with the edge's own key, which the center never sees, and the last known endpoints.
+/// The policy of `config`, with the edge's own key, which the center never sees, its certificate if there is one
+/// yet, and the last known endpoints.
 #[must_use]
-pub fn policy(config: &EdgeConfig, private_key: Secret, endpoints: Vec<PeerEndpoint>) -> Policy {
+pub fn policy(
+    config: &EdgeConfig,
+    private_key: Secret,
+    certificate: Option<Octets>,
+    endpoints: Vec<PeerEndpoint>,
+) -> Policy {
     Policy {
         seq: config.seq,
         private_key,
-        certificate: None,
+        certificate,
         listen_port: config.tunnel.listen_port,
         owners: config.tunnel.owners.iter().map(owner_policy).collect(),
         endpoints,

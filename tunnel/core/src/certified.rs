@@ -48,6 +48,7 @@ pub(crate) struct Unproven {
     pub(crate) until: Instant,
     pub(crate) id: PeerId,
     pub(crate) key: PublicKey,
+    pub(crate) owner: OwnerIndex,
 }
 
 impl Lists for Certified {
@@ -86,7 +87,12 @@ impl Certified {
         };
         self.lists = std::mem::take(&mut old.lists);
         self.lists.retain(|issuer, _| same.contains(issuer));
-        self.unproven = std::mem::take(&mut old.unproven);
+        for entry in std::mem::take(&mut old.unproven) {
+            let code = old.owner(entry.owner).map(|owner| &owner.code);
+            if let Some((owner, _)) = code.and_then(|code| self.trust.owner_coded(code)) {
+                self.unproven.push_back(Unproven { owner, ..entry });
+            }
+        }
         same
     }
 
@@ -126,6 +132,21 @@ impl Certified {
         let key_id = Arc::new(issuer.key_id.clone());
         self.learned.push(Learned { owner, issuer: issuer.clone(), key_id: key_id.clone() });
         Some(key_id)
+    }
+
+    /// Takes an entry out of a segment that is too full: the oldest of the owner who has most of them, so that who
+    /// floods it with certificates of his own pushes out his own.
+    pub(crate) fn overflow(&mut self) -> Option<Unproven> {
+        if self.unproven.len() <= MAX_UNPROVEN {
+            return None;
+        }
+        let mut counts: BTreeMap<OwnerIndex, usize> = BTreeMap::new();
+        for entry in &self.unproven {
+            *counts.entry(entry.owner).or_default() += 1;
+        }
+        let (owner, _) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        let oldest = self.unproven.iter().position(|entry| entry.owner == owner)?;
+        self.unproven.remove(oldest)
     }
 
     /// Puts a proven record last in its owner's order of use; gives its place. `before` is the old place.

@@ -7,10 +7,10 @@
 
 use crate::path::{self, Claim, Path};
 use crate::trust::Trust;
-use crate::{Introduction, PublicKey};
-use std::net::IpAddr;
+use crate::{Introduction, IpNet, PublicKey, neighbour};
 use verona_contract::binding::Binding;
 use verona_contract::cert::{CLIENT_URN, IdentityLeaf, Leaf};
+use verona_contract::config::SiteConfig;
 use verona_contract::control::Refusal;
 use verona_contract::key::{Fingerprint, Serial};
 
@@ -19,7 +19,8 @@ use verona_contract::key::{Fingerprint, Serial};
 pub(crate) struct VerifiedLeaf {
     pub(crate) key: PublicKey,
     pub(crate) subject: String,
-    pub(crate) addresses: Vec<IpAddr>,
+    /// What it may send from: its addresses, or the networks behind another edge.
+    pub(crate) networks: Vec<IpNet>,
     pub(crate) serial: Serial,
     pub(crate) path: Path,
     /// The signing key whose name and addresses came from the configuration.
@@ -62,6 +63,27 @@ pub(crate) fn verify_pushed(trust: &Trust, owner: usize, der: &[u8]) -> Result<V
     Ok(verified)
 }
 
+/// Verifies the certificate of another edge, and gives it the networks that stand beside it.
+///
+/// # Errors
+///
+/// The rule that it breaks, as text.
+pub(crate) fn verify_site(
+    trust: &mut Trust,
+    owner: usize,
+    site: &SiteConfig,
+) -> Result<VerifiedLeaf, String> {
+    let der = site.certificate.as_ref();
+    let leaf = Leaf::parse(der).map_err(|error| error.to_string())?;
+    if !neighbour::is_edge(&leaf.subject) {
+        return Err("not the certificate of an edge (urn:verona:edge:<uuid>)".to_owned());
+    }
+    if !trust.add_site(owner, leaf.subject, site.subnets.clone()) {
+        return Err("another site has the same name".to_owned());
+    }
+    verify_pushed(trust, owner, der)
+}
+
 /// The first form. The key is compared before the path, since that costs nothing.
 fn tunnel_key(
     trust: &Trust,
@@ -80,7 +102,14 @@ fn tunnel_key(
     };
     let path = path::verify(trust, &claim, &shown.leaf, shown.intermediate.as_deref())?;
     let Leaf { key, subject, addresses, serial, .. } = leaf;
-    Ok(VerifiedLeaf { key, subject, addresses, serial, path, listed: None })
+    let networks = if neighbour::is_edge(&subject) {
+        // An edge has the networks that the configuration gives it, and without these no place at all.
+        let owner = trust.owner(trust.cas()[path.ca].owner).ok_or(Refusal::UnknownIssuer)?;
+        owner.sites.get(&subject).cloned().ok_or(Refusal::Unlisted)?
+    } else {
+        addresses.into_iter().map(IpNet::host).collect()
+    };
+    Ok(VerifiedLeaf { key, subject, networks, serial, path, listed: None })
 }
 
 /// The second form. The binding's signature comes first: a path costs up to three.
@@ -115,5 +144,6 @@ fn identity(
     if addresses.is_empty() || !subject.starts_with(CLIENT_URN) {
         return Err(Refusal::Unlisted);
     }
-    Ok(VerifiedLeaf { key: *binding.key(), subject, addresses, serial: leaf.serial, path, listed })
+    let networks = addresses.into_iter().map(IpNet::host).collect();
+    Ok(VerifiedLeaf { key: *binding.key(), subject, networks, serial: leaf.serial, path, listed })
 }

@@ -33,6 +33,7 @@ mod lane;
 mod line;
 mod load;
 pub mod message;
+mod neighbour;
 mod noise;
 pub mod offload;
 mod output;

@@ -7,6 +7,7 @@ use crate::cookie::Cookie;
 use crate::forwarder::Glance;
 use crate::identity::ReachKeys;
 use crate::line::{Site, Traffic};
+use crate::neighbour::Neighbour;
 use crate::record::Record;
 use crate::session::Session;
 use crate::time::Tai64n;
@@ -28,6 +29,8 @@ pub(crate) struct Peer {
     /// What passed outside of the line: handshakes, and sessions before this one.
     pub(crate) traffic: Traffic,
     pub(crate) session: Option<Box<Session>>,
+    /// Of another edge.
+    pub(crate) neighbour: Option<Box<Neighbour>>,
 }
 
 /// Where a peer's endpoint comes from.
@@ -80,6 +83,7 @@ impl Peer {
             last_handshake: None,
             traffic: Traffic::default(),
             session: None,
+            neighbour: None,
         }
     }
 
@@ -138,15 +142,22 @@ impl Peer {
     }
 
     pub(crate) fn introducer_mut(&mut self) -> Option<&mut Introducer> {
-        self.configured_mut()?.introducer.as_mut()
+        match &mut self.basis {
+            Basis::Configured(configured) => configured.introducer.as_mut(),
+            Basis::Certified(_) => self.neighbour.as_mut()?.introducer.as_mut(),
+        }
     }
 
     /// Whether we introduce ourselves to this peer, and therefore follow it briskly.
     pub(crate) fn is_brisk(&self) -> bool {
-        self.configured().is_some_and(|configured| configured.introducer.is_some())
+        let as_edge = self.neighbour.as_ref().is_some_and(|neighbour| neighbour.introducer.is_some());
+        as_edge || self.configured().is_some_and(|configured| configured.introducer.is_some())
     }
 
     pub(crate) fn keepalive(&self) -> Option<Duration> {
+        if let Some(neighbour) = &self.neighbour {
+            return Some(neighbour.keepalive);
+        }
         let seconds = self.configured()?.keepalive;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
     }

@@ -6,10 +6,12 @@
 
 use crate::credentials::{self, VerifiedLeaf};
 use crate::identity::Identity;
-use crate::record;
-use crate::trust::Trust;
+use crate::neighbour::{self, Plan};
+use crate::trust::{Pushed, Trust};
+use crate::{introduction, record};
+use std::time::Duration;
 use verona_contract::base64::Octets;
-use verona_contract::cert::CertError;
+use verona_contract::cert::{CertError, Leaf};
 use verona_contract::control::{MAX_ENDPOINTS, PeerEndpoint, Policy, RejectedClient};
 
 /// A pushed certificate that leads to an anchor.
@@ -28,6 +30,9 @@ pub struct VerifiedPolicy {
     pub(crate) identity: Identity,
     pub(crate) trust: Trust,
     pub(crate) clients: Vec<PushedClient>,
+    pub(crate) neighbours: Vec<(PushedClient, Plan)>,
+    /// Of our own key, for the neighbours; DER.
+    pub(crate) certificate: Option<Vec<u8>>,
     /// At most [`MAX_ENDPOINTS`], oldest first.
     pub(crate) endpoints: Vec<PeerEndpoint>,
     pub(crate) rejected: Vec<RejectedClient>,
@@ -40,6 +45,9 @@ pub enum PolicyError {
     /// No public key follows from it.
     #[error("private_key: not an X25519 private key")]
     PrivateKey,
+    /// Not over our own key, or too long for an introduction.
+    #[error("certificate: not a certificate of an edge over private_key that fits into an introduction")]
+    Certificate,
     /// More owners than a record can name.
     #[error("owners: more than 65535")]
     TooManyOwners,
@@ -120,10 +128,23 @@ impl VerifiedPolicy {
     /// [`Self::rejected`] names them.
     pub fn new(policy: Policy) -> Result<Self, PolicyError> {
         let identity = Identity::new(&policy.private_key).ok_or(PolicyError::PrivateKey)?;
-        let (trust, pushed) = Trust::read(policy.owners)?;
+        let certificate =
+            policy.certificate.map(|Octets(der)| own_certificate(&identity, der)).transpose()?;
+        let (mut trust, pushed) = Trust::read(policy.owners)?;
         let mut clients = Vec::new();
         let mut rejected = Vec::new();
-        for (owner, ders) in pushed.into_iter().enumerate() {
+        let mut neighbours = Vec::new();
+        for (owner, Pushed { clients: ders, sites }) in pushed.into_iter().enumerate() {
+            for (index, site) in sites.into_iter().enumerate() {
+                let path = format!("owners[{owner}].sites[{index}]");
+                let digest = record::digest(site.certificate.as_ref(), None);
+                let keepalive = Duration::from_secs(site.keepalive_s.into());
+                let plan = Plan { endpoint: site.endpoint, keepalive };
+                match credentials::verify_site(&mut trust, owner, &site) {
+                    Ok(verified) => neighbours.push((PushedClient { verified, digest, path }, plan)),
+                    Err(reason) => rejected.push(RejectedClient { path, reason }),
+                }
+            }
             for (index, Octets(der)) in ders.into_iter().enumerate() {
                 let path = format!("owners[{owner}].clients[{index}]");
                 match credentials::verify_pushed(&trust, owner, &der) {
@@ -137,7 +158,7 @@ impl VerifiedPolicy {
         let mut endpoints = policy.endpoints;
         endpoints.drain(..endpoints.len().saturating_sub(MAX_ENDPOINTS));
         let (seq, listen_port) = (policy.seq, policy.listen_port);
-        Ok(Self { seq, listen_port, identity, trust, clients, endpoints, rejected })
+        Ok(Self { seq, listen_port, identity, trust, clients, neighbours, certificate, endpoints, rejected })
     }
 
     /// The policy's sequence number.
@@ -156,5 +177,16 @@ impl VerifiedPolicy {
     #[must_use]
     pub fn rejected(&self) -> &[RejectedClient] {
         &self.rejected
+    }
+}
+
+fn own_certificate(identity: &Identity, der: Vec<u8>) -> Result<Vec<u8>, PolicyError> {
+    let leaf = Leaf::parse(&der).map_err(|_| PolicyError::Certificate)?;
+    let ours = leaf.key == *identity.public() && neighbour::is_edge(&leaf.subject);
+    // Three octets of header.
+    if ours && der.len() + 3 <= introduction::MAX_CERTIFICATES {
+        Ok(der)
+    } else {
+        Err(PolicyError::Certificate)
     }
 }

@@ -4,6 +4,7 @@
 //! and a list's key identifier the certificates that it decides about. Nothing is verified here but that each
 //! CA below an anchor was signed by the one above it; the paths of clients are `path`'s.
 
+use crate::IpNet;
 use crate::policy::PolicyError;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use verona_contract::base64::Octets;
 use verona_contract::cert::Issuer;
-use verona_contract::config::{CrlPolicy, IdentityClient, OwnerCode, PskRoot, check_members};
+use verona_contract::config::{CrlPolicy, IdentityClient, OwnerCode, PskRoot, SiteConfig, check_members};
 use verona_contract::control::OwnerPolicy;
 use verona_contract::key::{Fingerprint, KeyId};
 
@@ -46,6 +47,8 @@ pub(crate) struct Owner {
     pub(crate) max_clients: usize,
     /// Names and addresses of keys whose certificates tell none.
     pub(crate) identities: HashMap<Fingerprint, Listing>,
+    /// The networks behind other edges, by the names in their certificates.
+    pub(crate) sites: HashMap<String, Vec<IpNet>>,
 }
 
 /// What the configuration says of an identity key.
@@ -55,8 +58,11 @@ pub(crate) struct Listing {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-/// What an owner's clients must have, apart from the CAs: the certificates that are pushed.
-pub(crate) type Pushed = Vec<Octets>;
+/// What an owner pushes: certificates of clients, and of other edges.
+pub(crate) struct Pushed {
+    pub(crate) clients: Vec<Octets>,
+    pub(crate) sites: Vec<SiteConfig>,
+}
 
 /// Owners and their CAs.
 #[derive(Debug, Default)]
@@ -93,8 +99,9 @@ impl Trust {
                 psk_root: owner.psk_root,
                 max_clients: owner.max_clients as usize,
                 identities: owner.identities.into_iter().map(listing).collect(),
+                sites: HashMap::new(),
             });
-            pushed.push(owner.clients);
+            pushed.push(Pushed { clients: owner.clients, sites: owner.sites });
         }
         Ok((trust, pushed))
     }
@@ -148,6 +155,14 @@ impl Trust {
 
     pub(crate) fn owner(&self, index: OwnerIndex) -> Option<&Owner> {
         self.owners.get(usize::from(index))
+    }
+
+    /// Gives the edge called `subject` its networks; false when another certificate has the name already.
+    pub(crate) fn add_site(&mut self, owner: usize, subject: String, subnets: Vec<IpNet>) -> bool {
+        let Some(owner) = self.owners.get_mut(owner) else { return false };
+        let first = !owner.sites.contains_key(&subject);
+        owner.sites.entry(subject).or_insert(subnets);
+        first
     }
 
     pub(crate) fn owner_coded(&self, code: &OwnerCode) -> Option<(OwnerIndex, &Owner)> {

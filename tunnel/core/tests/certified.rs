@@ -8,7 +8,6 @@ use edge_tunnel_core::{
 use harness::{Clock, Node, Site, edge, packet, reaches, secret, settle};
 use std::time::Duration;
 use verona_contract::base64::Octets;
-use verona_contract::config::StalePolicy;
 use verona_contract::control::{CertificateSource, CrlState, CutReason, Event};
 use verona_contract::crl::CrlError;
 use verona_tests::forgery::Initiation;
@@ -272,67 +271,6 @@ fn an_older_list_is_an_alarm_and_changes_nothing() {
     assert!(edge.engine.install_crl(clock.now(), same).is_ok());
     let mut client = site.client(11, &clock, &edge, site.introduction(11));
     assert!(!reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
-}
-
-/// The decision table of the design, one row a line: age of the list, owner's choice, clock, listed →
-/// a client with a session keeps it; a newcomer gets one.
-#[test]
-fn decision_table_of_revocation() {
-    use StalePolicy::{Allow, DenyAll, DenyNew};
-    let (fresh, grace, past) = (Duration::ZERO, DAY * 3, DAY * 9);
-    let table = [
-        (fresh, DenyNew, true, false, (true, true)),
-        (fresh, Allow, true, true, (false, false)),
-        (grace, DenyNew, true, false, (true, true)),
-        (grace, DenyAll, true, false, (true, true)),
-        (past, DenyNew, true, false, (true, false)),
-        (past, DenyAll, true, false, (false, false)),
-        (past, Allow, true, false, (true, true)),
-        (past, Allow, true, true, (false, false)),
-        (past, DenyAll, false, false, (true, true)),
-        (past, Allow, false, true, (false, false)),
-    ];
-    for (row, (age, stale, trusted, listed, expected)) in table.into_iter().enumerate() {
-        let clock = Clock::new();
-        let (mut edge, mut site) = edge(&clock);
-        site.policy.owners[0].crl.stale = stale;
-        site.install(&clock, &mut edge);
-        // Certificates that outlive the list, so that only the list decides.
-        let introduction = |site: &Site, seed| {
-            let plan = LeafPlan { not_after: harness::wall() + DAY * 30, ..site.plan(seed) };
-            Some(Introduction { leaf: site.authority.leaf(&plan), ..Introduction::default() })
-        };
-        let mut client = site.client(11, &clock, &edge, introduction(&site, 11));
-        assert!(reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
-        if listed {
-            site.revoke(&clock, &mut edge, &[11, 12]);
-        }
-        // Only the wall clock moves on: this is about dates.
-        let mut later = clock.now();
-        later.wall += age;
-        edge.engine.set_clock(later, trusted);
-        let kept = edge.sessions() == 1;
-        let mut newcomer = site.client(12, &clock, &edge, introduction(&site, 12));
-        newcomer.send(&clock, &packet("10.9.0.12", "10.9.255.1", b"x"));
-        for (_, datagram) in newcomer.take_datagrams() {
-            let batch = std::iter::once((newcomer.address, datagram.as_slice()));
-            edge.engine.handle_datagrams(later, batch, &mut edge.out);
-        }
-        let admitted = edge.total("responses_sent") == 2;
-        assert_eq!((kept, admitted), expected, "row {row}: {:?}", edge.engine.counters().refused);
-    }
-}
-
-#[test]
-fn without_any_list_everyone_is_denied() {
-    let clock = Clock::new();
-    let mut edge = Node::new(200, "198.51.100.1:51820", &clock);
-    let mut site = Site::new(&edge.secret);
-    site.policy.owners[0].clients = vec![Octets(site.leaf(11))];
-    site.install(&clock, &mut edge);
-    let mut client = site.client(11, &clock, &edge, None);
-    assert!(!reaches(&clock, &mut client, &mut edge, "10.9.0.11"));
-    assert_eq!(edge.refused("crl_missing"), 1);
 }
 
 #[test]

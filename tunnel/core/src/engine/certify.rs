@@ -4,13 +4,15 @@ use super::Engine;
 use crate::PublicKey;
 use crate::certified::{Certified, unix_nanos, unix_seconds};
 use crate::crl_set::CrlSet;
-use crate::peer::{Basis, Peer};
+use crate::neighbour::{Neighbour, Plan};
+use crate::peer::{Basis, Origin, Peer};
 use crate::peers::PeerId;
 use crate::policy::{PushedClient, VerifiedPolicy};
 use crate::record::{Record, Standing};
 use crate::time::Now;
 use crate::trust::Owner;
 use std::collections::HashSet;
+use std::time::Instant;
 use verona_contract::cert::Issuer;
 use verona_contract::control::{
     CertificateSource, CrlInfo, CrlInstalled, CrlState, Cut, CutReason, Event, PeerInfo, PolicyInstalled,
@@ -35,14 +37,24 @@ impl Engine {
     /// Replaces the policy. From the first one on, only certified peers exist. Peers that the new policy does
     /// not cover are removed and their sessions cut; lists of issuers that it keeps stay in force.
     pub fn install_policy(&mut self, now: Now, policy: VerifiedPolicy) -> PolicyInstalled {
-        let VerifiedPolicy { seq, identity, trust, clients, endpoints, mut rejected, .. } = policy;
+        let VerifiedPolicy { seq, identity, trust, clients, neighbours, certificate, endpoints, .. } = policy;
+        let mut rejected = policy.rejected;
         if self.identity.as_ref().is_none_or(|old| old.public() != identity.public()) {
             self.replace_identity(Some(identity));
         }
         let old = self.certified.replace(Certified::new(seq, trust, self.clock_trusted));
         self.publish_view();
-        let pushed = clients.iter().map(|client| client.verified.key).collect();
+        let all = clients.iter().chain(neighbours.iter().map(|(neighbour, _)| neighbour));
+        let pushed = all.map(|client| client.verified.key).collect();
         let mut cut = self.carry_over(old, &pushed);
+        // Before the clients: a network of the configuration comes before an address in a certificate.
+        for (neighbour, plan) in neighbours {
+            let path = neighbour.path.clone();
+            match self.keep_neighbour(neighbour, plan, certificate.as_deref(), now.mono) {
+                Ok(superseded) => cut.extend(superseded),
+                Err(refusal) => rejected.push(RejectedClient { path, reason: refusal.to_string() }),
+            }
+        }
         for client in clients {
             let path = client.path.clone();
             match self.keep_pushed(client) {
@@ -108,6 +120,34 @@ impl Engine {
             peer.end_session();
         }
         true
+    }
+
+    /// A pushed record, the networks of this configuration, and what makes it a neighbour.
+    fn keep_neighbour(
+        &mut self,
+        neighbour: PushedClient,
+        plan: Plan,
+        certificate: Option<&[u8]>,
+        now: Instant,
+    ) -> Result<Vec<Cut>, Refusal> {
+        let (key, networks) = (neighbour.verified.key, neighbour.verified.networks.clone());
+        let mut cut = self.keep_pushed(neighbour)?;
+        let id = self.peers.id_of(&key).ok_or(Refusal::UnknownKey)?;
+        let record = self.peers.peer(id).and_then(Peer::record).cloned().ok_or(Refusal::UnknownKey)?;
+        cut.extend(self.free_addresses(Some(id), &record, &networks)?);
+        self.replace_routes(id, networks);
+        if let Some(peer) = self.peers.peer_mut(id) {
+            let moved = peer.neighbour.as_ref().is_none_or(|before| before.endpoint != plan.endpoint);
+            if moved && peer.session.as_ref().is_some_and(|session| !session.has_keys(now)) {
+                // It calls where nobody has answered.
+                peer.end_session();
+            }
+            if peer.session.is_none() && plan.endpoint.is_some() && (moved || peer.endpoint.is_none()) {
+                (peer.endpoint, peer.origin) = (plan.endpoint, Origin::Hint);
+            }
+            peer.neighbour = Some(Box::new(Neighbour::new(&key, plan, certificate)));
+        }
+        Ok(cut)
     }
 
     fn keep_pushed(&mut self, client: PushedClient) -> Result<Vec<Cut>, Refusal> {

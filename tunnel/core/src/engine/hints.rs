@@ -16,6 +16,8 @@ use verona_contract::control::PeerEndpoint;
 /// Calls are spread at random over this much for each of them, so that 1,000 answers fill 1.5 s and stay below
 /// the rate at which cookies are demanded.
 const PACE: Duration = Duration::from_micros(1500);
+/// When a neighbour that may not have a session now is looked at again: its certificate may begin later.
+const LATER: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// The sockets have been opened. What was sent before is lost, so calls without an answer are made anew.
@@ -49,8 +51,8 @@ impl Engine {
     /// Schedules a call of each peer whose hint was not followed yet. One that is refused then waits for the
     /// next list or the clock, which come here again.
     pub(super) fn schedule_calls(&mut self, now: Instant) {
-        let waits = |peer: &Peer| peer.origin == Origin::Hint && peer.session.is_none();
-        let ids: Vec<_> = self.peers.iter().filter(|(_, peer)| waits(peer)).map(|(id, _)| id).collect();
+        let ids: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| waits_for_call(peer)).map(|(id, _)| id).collect();
         let spread = PACE.saturating_mul(u32::try_from(ids.len()).unwrap_or(u32::MAX));
         self.calls = Timers::default();
         for id in ids {
@@ -66,13 +68,26 @@ impl Engine {
 
     /// Begins a handshake, unless the peer has come by itself, or may not.
     fn call(&mut self, id: PeerId, now: Now, out: &mut impl Output) {
-        let waits = |peer: &Peer| peer.origin == Origin::Hint && peer.session.is_none();
-        if !self.peers.peer(id).is_some_and(waits) || self.admit(id, now).is_err() {
+        let Some(peer) = self.peers.peer(id).filter(|peer| waits_for_call(peer)) else { return };
+        let for_ever = peer.neighbour.is_some();
+        if self.admit(id, now).is_err() {
+            if for_ever {
+                self.calls.schedule(now.mono + LATER, id);
+            }
             return;
         }
         if let Some(peer) = self.peers.peer_mut(id) {
-            peer.origin = Origin::Called;
+            // A neighbour whose place is known has spoken from there before.
+            if peer.origin == Origin::Hint {
+                peer.origin = Origin::Called;
+            }
         }
         self.initiate(id, false, now, out);
     }
+}
+
+/// A hint that was not followed yet, or a neighbour that is to be reached for ever.
+fn waits_for_call(peer: &Peer) -> bool {
+    let called = peer.origin == Origin::Hint || (peer.neighbour.is_some() && peer.endpoint.is_some());
+    called && peer.session.is_none()
 }

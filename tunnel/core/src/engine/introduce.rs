@@ -3,7 +3,7 @@
 use super::Engine;
 use super::datagrams::Refused;
 use crate::admission::{self, Admitted};
-use crate::certified::{Certified, MAX_UNPROVEN, UNPROVEN_LIFE, Unproven};
+use crate::certified::{Certified, UNPROVEN_LIFE, Unproven};
 use crate::credentials::{self, VerifiedLeaf};
 use crate::introduction::{self, IntroductionError};
 use crate::peer::{Basis, Peer};
@@ -55,7 +55,7 @@ impl Engine {
     /// Gives a verified certificate a place: a new peer, or the renewal of a known one. Gives also the
     /// sessions that ended with it.
     pub(super) fn keep(&mut self, candidate: Candidate) -> Result<(PeerId, Vec<Cut>), Refusal> {
-        let Candidate { key, mut record, addresses } = candidate;
+        let Candidate { key, mut record, networks } = candidate;
         let known = self.peers.id_of(&key);
         if let Some(old) = known.and_then(|id| self.peers.peer(id)?.record()) {
             if old.owner != record.owner || old.subject != record.subject {
@@ -72,7 +72,7 @@ impl Engine {
                 certified.forget_record(old.owner, old.place());
             }
         }
-        let cut = self.free_addresses(known, &record, &addresses)?;
+        let cut = self.free_addresses(known, &record, &networks)?;
         let id = match known {
             Some(id) => id,
             None => {
@@ -82,19 +82,23 @@ impl Engine {
                 self.peers.insert(peer).ok_or(Refusal::Quota)?
             }
         };
-        self.clear_routes(id);
-        for net in addresses {
-            self.add_route(id, net);
-        }
+        self.replace_routes(id, networks);
         if let Some(peer) = self.peers.peer_mut(id) {
             peer.basis = Basis::Certified(Box::new(record));
         }
         Ok((id, cut))
     }
 
+    pub(super) fn replace_routes(&mut self, id: PeerId, networks: Vec<IpNet>) {
+        self.clear_routes(id);
+        for net in networks {
+            self.add_route(id, net);
+        }
+    }
+
     /// Makes sure that nobody else has the addresses. A client that has enrolled again has a new key and its
     /// old addresses: the later certificate of one subject wins.
-    fn free_addresses(
+    pub(super) fn free_addresses(
         &mut self,
         own: Option<PeerId>,
         record: &Record,
@@ -157,14 +161,13 @@ impl Engine {
 
     /// Starts the 30 s in which an introduced key must prove a handshake.
     fn start_segment(&mut self, id: PeerId, key: PublicKey, now: Instant) {
-        let standing = self.peers.peer(id).and_then(Peer::record).map(|record| record.standing);
-        let (Some(Standing::Unproven(until)), Some(certified)) = (standing, &mut self.certified) else {
+        let record = self.peers.peer(id).and_then(Peer::record).map(|record| (record.standing, record.owner));
+        let (Some((Standing::Unproven(until), owner)), Some(certified)) = (record, &mut self.certified)
+        else {
             return;
         };
-        certified.unproven.push_back(Unproven { until, id, key });
-        if certified.unproven.len() > MAX_UNPROVEN
-            && let Some(oldest) = certified.unproven.pop_front()
-        {
+        certified.unproven.push_back(Unproven { until, id, key, owner });
+        if let Some(oldest) = certified.overflow() {
             self.drop_if_unproven(&oldest);
         }
         self.drop_unproven(now);
@@ -214,7 +217,7 @@ impl Engine {
 pub(super) struct Candidate {
     pub(super) key: PublicKey,
     pub(super) record: Record,
-    pub(super) addresses: Vec<IpNet>,
+    pub(super) networks: Vec<IpNet>,
 }
 
 impl Certified {
@@ -226,7 +229,7 @@ impl Certified {
         digest: [u8; 16],
         standing: Standing,
     ) -> Result<Candidate, Refusal> {
-        let VerifiedLeaf { key, subject, addresses, serial, path, listed } = verified;
+        let VerifiedLeaf { key, subject, networks, serial, path, listed } = verified;
         let ca = self.trust.cas().get(path.ca).ok_or(Refusal::UnknownIssuer)?;
         let (owner, ca_id) = (ca.owner, ca.key_id.clone());
         let mut above = Vec::new();
@@ -252,8 +255,7 @@ impl Certified {
             digest,
             standing,
         };
-        let addresses = addresses.into_iter().map(IpNet::host).collect();
-        Ok(Candidate { key, record, addresses })
+        Ok(Candidate { key, record, networks })
     }
 
     /// The re-check of a record that has no peer yet.

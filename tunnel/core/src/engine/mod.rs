@@ -36,7 +36,7 @@ use crate::session::Session;
 use crate::time::Now;
 use crate::timers::Timers;
 use crate::upcall::Upcall;
-use crate::{Secret, introduction};
+use crate::{Secret, introduction, neighbour};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -153,7 +153,11 @@ impl Engine {
             Basis::Configured(configured) => configured.psk.clone(),
             Basis::Certified(record) => {
                 let owner = self.certified.as_ref()?.owner(record.owner)?;
-                Some(psk::derive(&owner.psk_root.secret, &peer.key, self.identity.as_ref()?.public()))
+                let own = self.identity.as_ref()?.public();
+                // Between two edges neither is the client, so the order of their keys decides.
+                let swapped = neighbour::is_edge(&record.subject) && *own < peer.key;
+                let (client, edge) = if swapped { (own, &peer.key) } else { (&peer.key, own) };
+                Some(psk::derive(&owner.psk_root.secret, client, edge))
             }
         }
     }

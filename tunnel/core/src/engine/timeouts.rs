@@ -108,13 +108,13 @@ impl Engine {
         }
     }
 
-    /// The protocol gave up. Configured peers keep their state, and begin again by themselves if they have a
-    /// persistent keepalive; a certified peer has to come back, which costs nothing until it does.
+    /// The protocol gave up. Configured peers and neighbours keep their state, and begin again by themselves if
+    /// they have a persistent keepalive; a client has to come back, which costs nothing until it does.
     fn session_expired(&mut self, id: PeerId, now: Now) {
         self.journal.totals.sessions_expired += 1;
         let Some(peer) = self.peers.peer_mut(id) else { return };
         let revive = peer.keepalive().is_some();
-        if peer.record().is_some() {
+        if peer.record().is_some() && peer.neighbour.is_none() {
             peer.end_session();
             if peer.is_hinted() {
                 // Nobody was there. The next call is the peer's own, or that of a packet for it.

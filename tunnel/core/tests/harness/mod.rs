@@ -95,9 +95,12 @@ pub struct Node {
 
 impl Node {
     pub fn new(seed: u8, address: &str, clock: &Clock) -> Self {
-        let secret = secret(seed);
+        Self::with_secret(secret(seed), address, clock)
+    }
+
+    pub fn with_secret(secret: Secret, address: &str, clock: &Clock) -> Self {
         let key = secret.x25519_public().unwrap();
-        let engine = Engine::new([seed; 32], clock.now());
+        let engine = Engine::new(*secret.expose(), clock.now());
         let mut node = Self { engine, secret, key, address: address.parse().unwrap(), out: Sink::default() };
         let private_key = Some(Some(node.secret.clone()));
         node.configure(clock, DeviceUpdate { private_key, ..DeviceUpdate::default() });
@@ -265,7 +268,31 @@ impl Site {
 
     /// A client that knows the edge and, with `certificates`, introduces itself.
     pub fn client(&self, seed: u8, clock: &Clock, edge: &Node, certificates: Option<Introduction>) -> Node {
-        let mut client = Node::new(seed, &format!("192.0.2.{seed}:1000"), clock);
+        let client = Node::new(seed, &format!("192.0.2.{seed}:1000"), clock);
+        self.introduced(client, clock, edge, certificates)
+    }
+
+    /// The same with a key of its own instead of a small number's.
+    pub fn client_with(
+        &self,
+        secret: &Secret,
+        clock: &Clock,
+        edge: &Node,
+        certificates: Option<Introduction>,
+    ) -> Node {
+        let [a, b, c, d, ..] = *secret.expose();
+        let address = format!("203.0.{a}.{b}:{}", 1024 + u16::from_be_bytes([c, d]) % 60_000);
+        let client = Node::with_secret(secret.clone(), &address, clock);
+        self.introduced(client, clock, edge, certificates)
+    }
+
+    fn introduced(
+        &self,
+        mut client: Node,
+        clock: &Clock,
+        edge: &Node,
+        certificates: Option<Introduction>,
+    ) -> Node {
         let root = &self.policy.owners[0].psk_root.secret;
         let update = PeerUpdate {
             preshared_key: Some(Some(psk::derive(root, &client.key, &edge.key))),
