@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Encodes `octets` with padding.
@@ -49,8 +50,22 @@ impl Serialize for Octets {
 
 impl<'de> Deserialize<'de> for Octets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        decode(&text).map(Self).map_err(|error| serde::de::Error::custom(format!("not base64: {error}")))
+        deserializer.deserialize_str(Decode)
+    }
+}
+
+/// Decodes the text where it lies: a revocation list has tens of megabytes of it.
+struct Decode;
+
+impl Visitor<'_> for Decode {
+    type Value = Octets;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("octets in base64")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Octets, E> {
+        decode(text).map(Octets).map_err(|error| E::custom(format!("not base64: {error}")))
     }
 }
 

@@ -102,26 +102,22 @@ impl Connection<'_> {
     fn run(&mut self, stream: &UnixStream) {
         let mut lines = LineReader::new(stream, MAX_LINE);
         loop {
-            let response = match lines.next_line() {
-                Ok(Some(line)) => self.answer(line),
+            let request = match lines.next_line() {
+                Ok(Some(line)) => parse(line),
                 Ok(None) | Err(LineError::Read(_) | LineError::Truncated) => return,
                 Err(error @ LineError::TooLong { .. }) => {
                     let _ = self.writer.write(&Line::Response(failure(0, error.to_string())));
                     return;
                 }
             };
+            // A long line is not kept while a million serial numbers are sorted.
+            lines.release();
+            let response = match request {
+                Ok(Request { id, command }) => Response { id, result: self.execute(command) },
+                Err(refused) => *refused,
+            };
             if self.writer.write(&Line::Response(response)).is_err() {
                 return;
-            }
-        }
-    }
-
-    fn answer(&mut self, line: &[u8]) -> Response {
-        match serde_json::from_slice::<Request>(line) {
-            Ok(request) => Response { id: request.id, result: self.execute(request.command) },
-            Err(error) => {
-                let id = serde_json::from_slice::<RequestId>(line).map_or(0, |request| request.id);
-                failure(id, format!("request: {error}"))
             }
         }
     }
@@ -162,6 +158,14 @@ impl Connection<'_> {
         }
         Ok(Reply::Done)
     }
+}
+
+/// A request, or the answer to a line that is none.
+fn parse(line: &[u8]) -> Result<Request, Box<Response>> {
+    serde_json::from_slice(line).map_err(|error| {
+        let id = serde_json::from_slice::<RequestId>(line).map_or(0, |request| request.id);
+        Box::new(failure(id, format!("request: {error}")))
+    })
 }
 
 /// Just the number of a request whose rest does not read.

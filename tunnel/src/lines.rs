@@ -9,6 +9,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Initial buffer, octets: most requests fit.
 const INITIAL: usize = 4096;
+/// A buffer that is larger goes when its line is done with: a revocation list comes once a day, and its 64 MB
+/// would stay as long as the connection.
+const KEPT: usize = 1 << 20;
 
 /// Why there is no next line.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,14 @@ impl<R: Read> LineReader<R> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The last line is done with: gives back the memory of a long one.
+    pub(crate) fn release(&mut self) {
+        if self.start == self.end && self.buffer.len() > KEPT {
+            self.buffer = Zeroizing::new(vec![0; INITIAL.min(self.limit + 1)]);
+            (self.start, self.end) = (0, 0);
         }
     }
 
@@ -133,6 +144,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_long_line_leaves_no_large_buffer() {
+        let text = format!("{}\nnext\nunfinished", "z".repeat(3 * KEPT));
+        for step in [1000, 10_000_000] {
+            let mut reader = LineReader::new(Dribble(text.as_bytes(), step), 4 * KEPT);
+            assert_eq!(reader.next_line().unwrap().unwrap().len(), 3 * KEPT);
+            reader.release();
+            // Lines that were read along with it are not lost.
+            assert_eq!(reader.next_line().unwrap(), Some(b"next".as_slice()), "step {step}");
+        }
+        let mut reader = LineReader::new(text.as_bytes(), 4 * KEPT);
+        reader.next_line().unwrap();
+        reader.next_line().unwrap();
+        assert!(matches!(reader.next_line(), Err(LineError::Truncated)));
+        let alone = format!("{}\n", "z".repeat(3 * KEPT));
+        let mut reader = LineReader::new(alone.as_bytes(), 4 * KEPT);
+        reader.next_line().unwrap();
+        reader.release();
+        assert_eq!(reader.buffer.len(), INITIAL);
     }
 
     #[test]
