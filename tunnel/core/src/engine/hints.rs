@@ -54,7 +54,7 @@ impl Engine {
         let ids: Vec<_> =
             self.peers.iter().filter(|(_, peer)| waits_for_call(peer)).map(|(id, _)| id).collect();
         let spread = PACE.saturating_mul(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        self.calls = Timers::default();
+        self.calls = Timers::new(now);
         for id in ids {
             self.calls.schedule(now + self.rng.jitter(spread), id);
         }
