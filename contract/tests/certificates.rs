@@ -4,7 +4,7 @@
 mod openssl;
 
 use openssl::Authority;
-use verona_contract::cert::{CertError, Issuer, Leaf};
+use verona_contract::cert::{CertError, IdentityLeaf, Issuer, Leaf};
 use verona_contract::crl::{CrlError, VerifiedCrl};
 use verona_contract::key::KeyError;
 
@@ -78,6 +78,61 @@ fn leaf_keys() {
     assert_eq!(Leaf::parse(&with_key(&high_bit)), Err(CertError::Key(KeyError::NotCanonical)));
     let p256 = authority.leaf_over(&authority.public_pem(), &extensions(""));
     assert_eq!(Leaf::parse(&p256), Err(CertError::NotX25519));
+}
+
+/// The same for the leaf of the two-key form, whose names and addresses are optional.
+#[test]
+fn identity_leaf_profile() {
+    let authority = Authority::new("identity-profile");
+    let pem = authority.public_pem();
+    let leaf = |change: &str| {
+        let extensions = extensions(change).replace("keyUsage=critical,keyAgreement", USAGE);
+        IdentityLeaf::parse(&authority.leaf_over(&pem, &extensions))
+    };
+    const USAGE: &str = "keyUsage=critical,digitalSignature";
+    let good = leaf("").unwrap();
+    assert_eq!(good.subject.as_deref(), URI.strip_prefix("URI:"));
+    assert_eq!(good.addresses, ["10.8.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    let foreign = leaf("subjectAltName=email:someone@example.com").unwrap();
+    assert_eq!((foreign.subject, foreign.addresses.len()), (None, 0));
+    assert_eq!(foreign.fingerprint, good.fingerprint, "one key, two certificates");
+    assert_ne!(foreign.digest, good.digest);
+    let two_uris = format!("subjectAltName={URI},{}", URI.replace("3f2b", "3f2c"));
+    for (change, expected) in [
+        ("extendedKeyUsage=", CertError::ExtendedKeyUsage),
+        ("extendedKeyUsage=serverAuth", CertError::ExtendedKeyUsage),
+        ("keyUsage=", CertError::KeyUsage),
+        ("keyUsage=critical,keyEncipherment", CertError::KeyUsage),
+        ("keyUsage=critical,digitalSignature,keyCertSign", CertError::KeyUsage),
+        ("keyUsage=critical,digitalSignature,cRLSign", CertError::KeyUsage),
+        ("basicConstraints=critical,CA:TRUE", CertError::BasicConstraints),
+        ("authorityKeyIdentifier=none", CertError::KeyIdentifier),
+        (&two_uris, CertError::Subject),
+        ("subjectAltName=IP:127.0.0.1", CertError::Addresses),
+        ("1.2.3.4=critical,ASN1:NULL", CertError::CriticalExtension("1.2.3.4".into())),
+    ] {
+        assert_eq!(leaf(change), Err(expected), "{change}");
+    }
+    let x25519 = authority.leaf(&extensions("keyUsage=critical,digitalSignature"));
+    assert_eq!(IdentityLeaf::parse(&x25519), Err(CertError::NotIdentityKey));
+}
+
+#[test]
+fn issuers_and_who_signed_them() {
+    let top = Authority::new("top");
+    let below = Authority::new("below");
+    let ca = "basicConstraints=critical,CA:TRUE,pathlen:3\nkeyUsage=critical,keyCertSign\n\
+              subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
+    let issuer = Issuer::parse(&top.certify(&below, ca)).unwrap();
+    assert_eq!((issuer.path_len, issuer.crl_sign), (Some(3), false));
+    let above = Issuer::parse(&top.certificate).unwrap();
+    assert_eq!((above.path_len, above.crl_sign), (None, true));
+    assert!(issuer.is_issued_by(&above));
+    // Another key of the same name; and the right key identifier over another key.
+    let twin = Issuer::parse(&Authority::new("top").certificate).unwrap();
+    assert!(!issuer.is_issued_by(&twin));
+    assert!(!issuer.is_issued_by(&Issuer { key_id: above.key_id.clone(), ..twin }));
+    assert!(!issuer.is_issued_by(&Issuer::parse(&below.certificate).unwrap()));
 }
 
 #[test]

@@ -62,6 +62,14 @@ impl IdentityKey {
         }
     }
 
+    /// The public key in PEM, for other makers of certificates.
+    #[must_use]
+    pub fn public_pem(&self) -> String {
+        let der = der::Encode::to_der(&self.spki()).unwrap();
+        let text = verona_contract::base64::encode(der);
+        format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    }
+
     /// SHA-256 of the public key's `SubjectPublicKeyInfo`.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {

@@ -60,6 +60,8 @@ pub struct LeafPlan {
     pub key_usage: KeyUsages,
     /// extendedKeyUsage; none = the extension is left out.
     pub extended_key_usage: Option<ObjectIdentifier>,
+    /// Say keyUsage twice.
+    pub repeats_key_usage: bool,
 }
 
 impl LeafPlan {
@@ -82,6 +84,7 @@ impl LeafPlan {
             not_after: now + Duration::from_secs(5 * 3600),
             key_usage: KeyUsages::KeyAgreement,
             extended_key_usage: Some(ID_KP_CLIENT_AUTH),
+            repeats_key_usage: false,
         }
     }
 }
@@ -174,6 +177,9 @@ impl Authority {
         extensions.extend((!names.is_empty()).then(|| self.extension(&SubjectAltName(names))));
         extensions
             .extend(plan.extended_key_usage.map(|purpose| self.extension(&ExtendedKeyUsage(vec![purpose]))));
+        if plan.repeats_key_usage {
+            extensions.push(self.extension(&KeyUsage(plan.key_usage.into())));
+        }
         let validity = Validity { not_before: utc(plan.not_before), not_after: utc(plan.not_after) };
         let subject = Name::from_str(&format!("CN=client-{}", plan.serial)).unwrap();
         self.sign(plan.serial, validity, subject, spki, extensions)

@@ -1,5 +1,6 @@
 //! A certificate authority made of the `openssl` command, in a temporary folder.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "test code: a failure is the test's failure")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -11,19 +12,26 @@ use tempfile::TempDir;
 /// A CA with a P-256 key.
 pub(crate) struct Authority {
     folder: TempDir,
+    name: String,
     /// The CA certificate, DER.
     pub(crate) certificate: Vec<u8>,
 }
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        let usual = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n\
+                     subjectKeyIdentifier=hash\n";
+        Self::with_extensions(name, usual)
+    }
+
+    /// A CA whose own certificate, valid for 30 days, has these extensions.
+    pub(crate) fn with_extensions(name: &str, extensions: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let at = folder.path();
         run(at, "openssl ecparam -name prime256v1 -genkey -noout -out ca.key");
         fs::write(
             at.join("ca.cnf"),
-            "[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\nbasicConstraints=critical,CA:TRUE\n\
-             keyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n",
+            format!("[req]\ndistinguished_name=dn\nx509_extensions=ca\n[dn]\n[ca]\n{extensions}\n"),
         )
         .unwrap();
         run(
@@ -36,7 +44,7 @@ impl Authority {
         run(at, "openssl genpkey -algorithm X25519 -out leaf.key");
         run(at, "openssl pkey -in leaf.key -pubout -out leaf.pub");
         let certificate = fs::read(at.join("ca.der")).unwrap();
-        Self { folder, certificate }
+        Self { folder, name: name.to_owned(), certificate }
     }
 
     /// A leaf over an X25519 key, with `extensions` in openssl's configuration syntax.
@@ -46,13 +54,29 @@ impl Authority {
 
     /// The same over any public key in PEM.
     pub(crate) fn leaf_over(&self, public_pem: &str, extensions: &str) -> Vec<u8> {
+        self.issue(public_pem, "client", extensions, 7)
+    }
+
+    /// The same for another life than a week.
+    pub(crate) fn leaf_for_days(&self, public_pem: &str, extensions: &str, days: u32) -> Vec<u8> {
+        self.issue(public_pem, "client", extensions, days)
+    }
+
+    /// Signs another CA's key and name with these extensions.
+    pub(crate) fn certify(&self, other: &Self, extensions: &str) -> Vec<u8> {
+        self.issue(&other.public_pem(), &other.name, extensions, 20)
+    }
+
+    fn issue(&self, public_pem: &str, name: &str, extensions: &str, days: u32) -> Vec<u8> {
         let at = self.folder.path();
         fs::write(at.join("subject.pub"), public_pem).unwrap();
         fs::write(at.join("leaf.cnf"), format!("[leaf]\n{extensions}\n")).unwrap();
         run(
             at,
-            "openssl x509 -new -force_pubkey subject.pub -subj /CN=client -CA ca.pem -CAkey ca.key -days 7 \
-             -extfile leaf.cnf -extensions leaf -outform DER -out leaf.der",
+            &format!(
+                "openssl x509 -new -force_pubkey subject.pub -subj /CN={name} -CA ca.pem -CAkey ca.key \
+                 -days {days} -extfile leaf.cnf -extensions leaf -outform DER -out leaf.der"
+            ),
         );
         fs::read(at.join("leaf.der")).unwrap()
     }
@@ -61,6 +85,14 @@ impl Authority {
     pub(crate) fn public_pem(&self) -> String {
         run(self.folder.path(), "openssl pkey -in ca.key -pubout -out ca.pub");
         fs::read_to_string(self.folder.path().join("ca.pub")).unwrap()
+    }
+
+    /// The public key in PEM of what `command` makes, as `encode` writes it.
+    pub(crate) fn other_public_pem(&self, command: &str, encode: &str) -> String {
+        let at = self.folder.path();
+        run(at, &format!("{command} -out other.key"));
+        run(at, &format!("{encode} -in other.key -out other.pub"));
+        fs::read_to_string(at.join("other.pub")).unwrap()
     }
 
     /// A list of `number` with `serials` (hex, and openssl's word for a reason behind a comma) and further

@@ -102,9 +102,10 @@ fn an_intermediate_may_come_along_and_its_list_is_asked_for() {
 #[test]
 fn every_refusal_has_its_counter_and_makes_no_state() {
     type Change = fn(&mut LeafPlan);
-    let table: [(&str, Change); 9] = [
+    let table: [(&str, Change); 10] = [
         ("certificate_malformed", |plan| plan.key = [0; 32]),
         ("certificate_malformed", |plan| plan.extended_key_usage = None),
+        ("certificate_malformed", |plan| plan.repeats_key_usage = true),
         ("certificate_malformed", |plan| plan.addresses.clear()),
         ("certificate_malformed", |plan| plan.subject = "urn:other:1".into()),
         ("key_mismatch", |plan| plan.key = *secret(12).x25519_public().unwrap().as_bytes()),

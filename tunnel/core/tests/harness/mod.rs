@@ -29,6 +29,19 @@ impl Clock {
         Self { begin: Instant::now(), passed: Duration::ZERO, wrong_by: 0 }
     }
 
+    /// One that shows the machine's time, for certificates that openssl dates: ten minutes ahead, since they are
+    /// made after it.
+    #[expect(clippy::disallowed_methods, reason = "openssl reads that clock, too")]
+    pub fn today() -> Self {
+        Self::since(SystemTime::now() + Duration::from_secs(600))
+    }
+
+    pub fn since(begin: SystemTime) -> Self {
+        let seconds = |since: Duration| since.as_secs().cast_signed();
+        let wrong_by = begin.duration_since(wall()).map_or_else(|early| -seconds(early.duration()), seconds);
+        Self { wrong_by, ..Self::new() }
+    }
+
     pub fn now(&self) -> Now {
         let wall = wall() + self.passed;
         let off = Duration::from_secs(self.wrong_by.unsigned_abs());
