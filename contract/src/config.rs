@@ -11,6 +11,7 @@ pub use members::{IdentityClient, SiteConfig, check as check_members};
 use crate::base64::Octets;
 use crate::ipnet::IpNet;
 use crate::key::Secret;
+use crate::one_line::one_line;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -46,11 +47,9 @@ impl EdgeConfig {
     /// One line that names the path of the field and the rule that it breaks.
     pub fn parse(payload: &[u8]) -> Result<Self, ConfigError> {
         let mut json = serde_json::Deserializer::from_slice(payload);
-        let config: Self = serde_path_to_error::deserialize(&mut json).map_err(|error| ConfigError {
-            path: error.path().to_string(),
-            rule: error.inner().to_string(),
-        })?;
-        json.end().map_err(|error| ConfigError { path: ".".into(), rule: error.to_string() })?;
+        let config: Self = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| ConfigError { path: one_line(error.path()), rule: one_line(error.inner()) })?;
+        json.end().map_err(|error| ConfigError { path: ".".into(), rule: one_line(error) })?;
         config.tunnel.check()?;
         Ok(config)
     }

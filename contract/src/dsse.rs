@@ -4,6 +4,7 @@
 //! another, and the payload's octets are never parsed before the signatures hold.
 
 use crate::base64::{Octets, encode};
+use crate::one_line::one_line;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
@@ -67,7 +68,7 @@ impl Envelope {
     ///
     /// [`DsseError::Json`].
     pub fn parse(json: &[u8]) -> Result<Self, DsseError> {
-        serde_json::from_slice(json).map_err(|error| DsseError::Json(error.to_string()))
+        serde_json::from_slice(json).map_err(|error| DsseError::Json(one_line(error)))
     }
 
     /// Signs `payload` with every key of `signers`.

@@ -20,6 +20,7 @@ pub mod enrolment;
 pub mod ipnet;
 pub mod key;
 pub mod log;
+pub mod one_line;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod pop;

@@ -2,6 +2,7 @@
 
 use crate::dsse::VerifyingKey;
 use crate::key::Secret;
+use crate::one_line::one_line;
 use serde::{Deserialize, Serialize};
 
 /// The factory record, JSON, mode 0600 while it holds a token.
@@ -48,7 +49,7 @@ impl FactoryRecord {
     /// One line that names the field and the rule.
     pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
         let record: Self =
-            serde_json::from_slice(json).map_err(|error| RecordError::Json(error.to_string()))?;
+            serde_json::from_slice(json).map_err(|error| RecordError::Json(one_line(error)))?;
         let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"._-".contains(&octet);
         let fail = |field, rule| Err(RecordError::Field { field, rule });
         if !(1..=64).contains(&record.serial.len()) || !record.serial.bytes().all(allowed) {

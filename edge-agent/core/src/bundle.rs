@@ -11,6 +11,7 @@ use verona_contract::cert::Issuer;
 use verona_contract::config::{ConfigError, EdgeConfig, MAX_ENVELOPE, PAYLOAD_TYPE, Version};
 use verona_contract::dsse::{DsseError, Envelope, VerifyingKey};
 use verona_contract::log::Hash;
+use verona_contract::one_line::one_line;
 
 /// What an acceptable bundle is measured against.
 #[derive(Clone, Debug)]
@@ -142,7 +143,7 @@ impl Rules {
         let envelope = Envelope::parse(envelope)?;
         let payload = envelope.verify(PAYLOAD_TYPE, &self.keys, self.threshold)?;
         let preamble: Preamble = serde_json::from_slice(payload)
-            .map_err(|error| ConfigError { path: ".".into(), rule: error.to_string() })?;
+            .map_err(|error| ConfigError { path: ".".into(), rule: one_line(error) })?;
         if preamble.edge_id != self.edge {
             return Err(Refusal::OtherEdge { found: preamble.edge_id, ours: self.edge });
         }
