@@ -10,7 +10,7 @@ use edge_agent_core::spool::segment;
 use prost::Message as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use verona_contract::cert::{Issuer, Leaf};
+use verona_contract::cert::{IdentityLeaf, Issuer, Leaf};
 use verona_contract::config::{self, EdgeConfig};
 use verona_contract::crl::VerifiedCrl;
 use verona_contract::csr::VerifiedCsr;
@@ -28,6 +28,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All targets. A file of the same name in `tests/fuzz/fuzz_targets` runs each under libFuzzer.
 pub const TARGETS: &[Target] = &[
     ("api_body", api_body),
+    ("binding", data_plane::binding),
     ("certificate", certificate),
     ("control_line", control_line),
     ("crl", crl),
@@ -84,10 +85,15 @@ fn certificate(data: &[u8]) {
         // What is trusted afterwards must not depend on octets behind the certificate.
         assert!(Leaf::parse(&[data, b"\0"].concat()).is_err());
     }
+    if let Ok(identity) = IdentityLeaf::parse(data) {
+        assert!(IdentityLeaf::parse(&[data, b"\0"].concat()).is_err());
+        assert!(Leaf::parse(data).is_err(), "a key either agrees or signs");
+        assert!(!identity.key.signed(b"", &[0; 64]));
+    }
     if let Ok(issuer) = Issuer::parse(data) {
         assert_eq!(issuer.der, data);
         // One certificate is never both.
-        assert!(Leaf::parse(data).is_err());
+        assert!(Leaf::parse(data).is_err() && IdentityLeaf::parse(data).is_err());
     }
 }
 

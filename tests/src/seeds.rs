@@ -5,6 +5,9 @@
 
 mod api;
 mod data_plane;
+mod identity;
+
+pub use identity::{bindings, identities};
 
 use crate::gate;
 use crate::pki::{Authority, LeafPlan};
@@ -35,6 +38,7 @@ pub type Seed = (String, Vec<u8>);
 pub fn of(name: &str) -> Vec<Seed> {
     match name {
         "api_body" => api::bodies(),
+        "binding" => identity::seeds(),
         "certificate" => certificates(),
         "control_line" => control_lines(),
         "crl" => lists(),
@@ -175,6 +179,8 @@ fn certificates() -> Vec<Seed> {
     add("foreign-subject", &|plan| "https://example.com/".clone_into(&mut plan.subject));
     add("never-valid", &|plan| plan.not_after = plan.not_before - Duration::from_secs(1));
     seeds.push(("issuer".to_owned(), authority.certificate().to_vec()));
+    let names = ["identity-p256", "identity-ed25519"].into_iter().zip(identities());
+    seeds.extend(names.map(|(name, (_, leaf))| (name.to_owned(), leaf)));
     seeds
 }
 

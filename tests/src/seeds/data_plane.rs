@@ -90,6 +90,9 @@ pub(super) fn payloads() -> Vec<Seed> {
     seeds.push(("intermediate-only".to_owned(), [&two[..], &[0]].concat()));
     seeds.push(("unknown-kind".to_owned(), [&one[..], &entry(9, b"x"), &[0]].concat()));
     seeds.push(("padding-not-zero".to_owned(), [&one[..], &[0, 0, 1]].concat()));
+    let ([binding, _], [(_, identity), _]) = (super::bindings(), super::identities());
+    let bound = [&entry(1, &identity)[..], &entry(3, &binding), &[0; 9]].concat();
+    seeds.push(("leaf-and-binding".to_owned(), bound));
     seeds.push(("length-beyond".to_owned(), vec![1, 0xff, 0xff, 0x30]));
     seeds
 }
