@@ -8,6 +8,7 @@ use crate::center::{Center, CenterError, Connection};
 use crate::enrol::{self, EnrolError};
 use crate::identity::{self, Identity, Keys, renewal_time};
 use crate::state::StateDir;
+use edge_tunnel::Introduction;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc};
@@ -34,6 +35,8 @@ pub(crate) enum News {
     Profile(ClientProfile),
     /// New certificates, already stored, and the profile that came with them.
     Renewed(Identity, ClientProfile),
+    /// A fresh binding of our key, and the certificates to go with it.
+    Bound(Introduction),
     /// The client may not connect; for a person.
     Disabled(String),
     /// Nothing could be had; for a person.

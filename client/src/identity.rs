@@ -28,6 +28,8 @@ pub(crate) enum IdentityError {
     #[error("the center's answer is not acceptable: {0}")]
     Answer(String),
     #[error(transparent)]
+    Import(#[from] crate::imported::ImportError),
+    #[error(transparent)]
     State(#[from] StateError),
     /// The system has no randomness.
     #[error("the random number generator failed")]
@@ -45,7 +47,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// The public half of the tunnel key.
     pub(crate) fn tunnel_public(&self) -> Result<PublicKey, IdentityError> {
-        self.tunnel.x25519_public().map_err(|error| IdentityError::Answer(error.to_string()))
+        tunnel_public(&self.tunnel)
     }
 
     /// Reads the keys that `identity` certifies.
@@ -66,11 +68,27 @@ impl Keys {
             Some(pem) => parse_device_key(state, &pem)?,
             None => make_device_key(state)?,
         };
-        let tunnel = match state.read(state::TUNNEL_KEY)? {
-            Some(text) => parse_tunnel_key(state, &text)?,
-            None => make_tunnel_key(state)?,
-        };
+        let tunnel = load_or_make_tunnel_key(state)?;
         Ok(Self { device, tunnel })
+    }
+}
+
+/// The public half of a tunnel key.
+pub(crate) fn tunnel_public(key: &Secret) -> Result<PublicKey, IdentityError> {
+    key.x25519_public().map_err(|error| IdentityError::Answer(error.to_string()))
+}
+
+/// Reads the tunnel key.
+pub(crate) fn load_tunnel_key(state: &StateDir) -> Result<Secret, IdentityError> {
+    let text = state.read(state::TUNNEL_KEY)?;
+    parse_tunnel_key(state, &text.ok_or_else(|| damaged(state, state::TUNNEL_KEY, "the file is missing"))?)
+}
+
+/// Reads the tunnel key; makes and stores it when it is missing. For import.
+pub(crate) fn load_or_make_tunnel_key(state: &StateDir) -> Result<Secret, IdentityError> {
+    match state.read(state::TUNNEL_KEY)? {
+        Some(text) => parse_tunnel_key(state, &text),
+        None => make_tunnel_key(state),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod account;
 mod backoff;
+mod binder;
 mod center;
 mod dns;
 mod edges;
@@ -14,10 +15,13 @@ mod endpoints;
 mod enrol;
 mod export;
 mod identity;
+mod imported;
 mod link;
 mod local;
+mod member;
 mod network;
 mod pin;
+mod pkcs11;
 mod routing;
 mod session;
 mod state;
@@ -30,7 +34,9 @@ use clap::{Parser, Subcommand};
 use edge_tunnel::InterfaceName;
 use edge_tunnel::daemon::{Role, detach};
 use identity::{Identity, IdentityError, Keys, load_profile};
+use imported::Imported;
 use local::{LocalError, Lock};
+use member::Member;
 use session::{Plan, Session};
 use state::StateDir;
 use std::fs::OpenOptions;
@@ -39,6 +45,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
+use verona_contract::api::ClientProfile;
 use verona_contract::enrolment::EnrolmentCode;
 use zeroize::Zeroizing;
 
@@ -60,6 +67,25 @@ enum Command {
         /// The code, VC1-…
         #[arg(value_name = "CODE")]
         code: Zeroizing<String>,
+    },
+    /// Print our WireGuard public key; it is made when there is none. For the profile that `import` takes.
+    PublicKey,
+    /// Use a certificate of the owner's own PKI, without a center: its P-256 or Ed25519 key vouches for our
+    /// WireGuard key, anew each half day.
+    Import {
+        /// The client certificate in PEM; a CA that edges may not know may follow it.
+        #[arg(long, value_name = "FILE")]
+        certificate: PathBuf,
+        /// Its private key in a file, PKCS#8 PEM. It is copied.
+        #[arg(long, value_name = "FILE", required_unless_present = "pkcs11", conflicts_with = "pkcs11")]
+        key: Option<PathBuf>,
+        /// Its private key behind PKCS#11 (P-256):
+        /// `pkcs11:token=LABEL;object=LABEL?module-path=FILE&pin-source=FILE`.
+        #[arg(long, value_name = "URI")]
+        pkcs11: Option<String>,
+        /// Addresses, edges and preshared keys as the owner gives them out, JSON.
+        #[arg(long, value_name = "FILE")]
+        profile: PathBuf,
     },
     /// Bring the tunnel up and keep it up, in the background.
     Up {
@@ -103,6 +129,11 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Enroll { code } => enroll(&cli.state, code),
+        Command::PublicKey => public_key(&cli.state),
+        Command::Import { certificate, key, pkcs11, profile } => {
+            let key = key.as_deref().ok_or(pkcs11.as_deref().unwrap_or_default());
+            import(&cli.state, certificate, key, profile)
+        }
         Command::Up { foreground, interface } => return up(find(&cli.state)?, interface, *foreground),
         Command::Down => Ok(local::down(&find(&cli.state)?)?),
         Command::Status { json } => status(&find(&cli.state)?, *json),
@@ -127,13 +158,40 @@ fn enroll(state: &Path, code: &str) -> Result<()> {
     // Keys and certificates must not change under a running client, nor under a second enrolment.
     let _lock = Lock::take(state)?;
     let identity = runtime()?.block_on(enrol::enrol(state, &code))?;
-    let end = session::down(&identity, &load_profile(state)?).certificate_end;
-    print(&format!("enrolled as client {}, certificate until {}\n", identity.client, status::jst(end)))
+    let client = identity.client;
+    let end = session::down(&Member::Enrolled(identity), &load_profile(state)?).certificate_end;
+    print(&format!("enrolled as client {}, certificate until {}\n", client, status::jst(end)))
+}
+
+fn public_key(state: &Path) -> Result<()> {
+    let state = StateDir::make(state)?;
+    let key = identity::load_or_make_tunnel_key(&state)?;
+    print(&format!("{}\n", identity::tunnel_public(&key)?))
+}
+
+fn import(state: &Path, certificate: &Path, key: Result<&Path, &str>, profile: &Path) -> Result<()> {
+    let state = &StateDir::make(state)?;
+    // Keys and certificates must not change under a running client.
+    let _lock = Lock::take(state)?;
+    if Identity::load(state).is_ok() {
+        anyhow::bail!("this client is enrolled at a center: use another --state directory");
+    }
+    let json = std::fs::read(profile).map(Zeroizing::new);
+    let json = json.with_context(|| format!("reading {} failed", profile.display()))?;
+    let read = serde_json::from_slice::<ClientProfile>(&json);
+    let profile = read.with_context(|| format!("{} is no client profile", profile.display()))?;
+    let tunnel = identity::load_or_make_tunnel_key(state)?;
+    let key_to_bind = identity::tunnel_public(&tunnel)?;
+    // The profile first: an identity without a profile would look usable.
+    identity::store_profile(state, &profile)?;
+    let imported = Imported::import(state, certificate, key, &key_to_bind, binder::now_s())?;
+    let end = session::down(&Member::Imported(imported), &profile).certificate_end;
+    print(&format!("imported, certificate until {}\n", status::jst(end)))
 }
 
 fn up(state: StateDir, interface: &InterfaceName, foreground: bool) -> Result<ExitCode> {
     // What the user has to mend is said before anything is started.
-    Identity::load(&state)?;
+    Member::load(&state)?;
     let mut background = None;
     if !foreground {
         match detach().context("going to the background failed")? {
@@ -181,7 +239,7 @@ fn log_to(state: &StateDir, foreground: bool) -> Result<()> {
 
 fn status(state: &StateDir, json: bool) -> Result<()> {
     let status = match local::status(state) {
-        Err(LocalError::NotUp) => session::down(&Identity::load(state)?, &load_profile(state)?),
+        Err(LocalError::NotUp) => session::down(&Member::load(state)?, &load_profile(state)?),
         result => result?,
     };
     print(&if json { format!("{}\n", serde_json::to_string(&status)?) } else { status.to_string() })

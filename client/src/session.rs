@@ -4,14 +4,18 @@
 //! it what they found. It ends on a signal, on `down`, or when the interface is deleted.
 
 use crate::account::{Account, News, chain};
+use crate::binder::{Binder, Life};
 use crate::dns::Dns;
 use crate::edges::{Edges, Lookup};
 use crate::identity::{self, Identity, IdentityError, Keys};
 use crate::local::{MAX_REQUEST, Request};
+use crate::member::Member;
 use crate::network::{Network, NetworkError, mark};
 use crate::state::StateDir;
 use crate::status::{State, Status, jst};
-use edge_tunnel::{ConfigureError, Device, DeviceConfig, Interface, InterfaceName, Introduction, StartError};
+use edge_tunnel::{
+    ConfigureError, Device, DeviceConfig, Interface, InterfaceName, Introduction, Secret, StartError,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,7 +72,9 @@ pub(crate) struct Session {
     network: Network,
     dns: Dns,
     edges: Edges,
-    identity: Identity,
+    member: Member,
+    /// What edges are shown of us.
+    introduction: Introduction,
     profile: ClientProfile,
     /// What the center says about us, when it is not simply a profile.
     notice: Option<String>,
@@ -94,8 +100,8 @@ enum End {
 impl Session {
     /// Brings the interface up. Returns before the first handshake; that may take as long as it takes.
     pub(crate) async fn start(plan: Plan) -> Result<Self, SessionError> {
-        let identity = Identity::load(&plan.state)?;
-        let keys = Keys::load(&plan.state, &identity)?;
+        let member = Member::load(&plan.state)?;
+        let (keys, binder, introduction) = credentials(&plan.state, &member).await?;
         let profile = identity::load_profile(&plan.state)?;
         let name = plan.interface.as_str().to_owned();
         let mark = mark(&name);
@@ -108,10 +114,10 @@ impl Session {
         let device = Device::start(config)?;
         let edges = Edges::configure(
             device.handle().clone(),
-            keys.tunnel.clone(),
+            keys.tunnel().clone(),
             mark,
             &profile,
-            introduction(&identity),
+            introduction.clone(),
         )?;
         let mut network = Network::open(&name).await?;
         if let Err(error) = network.apply(&profile).await {
@@ -123,8 +129,16 @@ impl Session {
         let advice = dns.apply(&profile.dns).err();
         let hurry = Arc::new(Notify::new());
         let (sender, news) = mpsc::channel(4);
-        let account = Account { state: plan.state, identity: identity.clone(), keys, mark };
-        tokio::spawn(account.run(sender, Arc::clone(&hurry)));
+        match (keys, binder) {
+            (Credentials::Enrolled(identity, keys), _) => {
+                let account = Account { state: plan.state, identity: *identity, keys, mark };
+                tokio::spawn(account.run(sender, Arc::clone(&hurry)));
+            }
+            (Credentials::Imported(_), Some((binder, life))) => {
+                tokio::spawn(binder.run(life, sender));
+            }
+            (Credentials::Imported(_), None) => {}
+        }
         let (addresses, resolved) = mpsc::channel(16);
         let signals = [terminate?, interrupt?];
         Ok(Self {
@@ -132,7 +146,8 @@ impl Session {
             network,
             dns,
             edges,
-            identity,
+            member,
+            introduction,
             profile,
             notice: None,
             advice,
@@ -217,10 +232,16 @@ impl Session {
                 }
             }
             News::Renewed(identity, profile) => {
-                let end = down(&identity, &profile).certificate_end;
+                self.introduction = introduction(&identity);
+                self.member = Member::Enrolled(identity);
+                let end = down(&self.member, &profile).certificate_end;
                 tracing::info!("certificates renewed, until {}", jst(end));
-                self.identity = identity;
                 self.follow(profile).await;
+            }
+            News::Bound(introduction) => {
+                tracing::info!("binding renewed");
+                self.introduction = introduction;
+                self.follow(self.profile.clone()).await;
             }
             News::Disabled(text) => {
                 if !std::mem::replace(&mut self.disabled, true) {
@@ -247,7 +268,7 @@ impl Session {
     }
 
     async fn try_follow(&mut self, profile: &ClientProfile) -> Result<(), SessionError> {
-        self.edges.apply(profile, introduction(&self.identity), Instant::now().into_std())?;
+        self.edges.apply(profile, self.introduction.clone(), Instant::now().into_std())?;
         self.network.apply(profile).await?;
         if let Err(advice) = self.dns.apply(&profile.dns) {
             tracing::warn!("{advice}");
@@ -283,24 +304,59 @@ impl Session {
             interface: Some(self.device.handle().name().to_string()),
             notice: self.notice.clone(),
             edges: self.edges.status(),
-            ..down(&self.identity, &self.profile)
+            ..down(&self.member, &self.profile)
         }
     }
 }
 
 /// The status while nothing runs.
-pub(crate) fn down(identity: &Identity, profile: &ClientProfile) -> Status {
-    let (_, end) = identity.validity();
+pub(crate) fn down(member: &Member, profile: &ClientProfile) -> Status {
+    let end = member.end();
     let notice = (SystemTime::now() > end).then(|| "the certificates have ended".to_owned());
     Status {
         state: State::Down,
-        client: identity.client,
-        center: identity.center.clone(),
+        client: member.client(),
+        center: member.center(),
         interface: None,
         addresses: profile.addresses.clone(),
         certificate_end: end.try_into().unwrap_or(jiff::Timestamp::UNIX_EPOCH),
         notice,
         edges: crate::edges::down(profile),
+    }
+}
+
+/// The private keys of a member.
+enum Credentials {
+    Enrolled(Box<Identity>, Keys),
+    Imported(Secret),
+}
+
+impl Credentials {
+    const fn tunnel(&self) -> &Secret {
+        match self {
+            Self::Enrolled(_, keys) => &keys.tunnel,
+            Self::Imported(tunnel) => tunnel,
+        }
+    }
+}
+
+type Shown = (Credentials, Option<(Binder, Life)>, Introduction);
+
+/// Keys, and what to show; the first binding is signed here, so that a missing token is said at once.
+async fn credentials(state: &StateDir, member: &Member) -> Result<Shown, IdentityError> {
+    match member {
+        Member::Enrolled(identity) => {
+            let keys = Keys::load(state, identity)?;
+            let introduction = introduction(identity);
+            Ok((Credentials::Enrolled(Box::new(identity.clone()), keys), None, introduction))
+        }
+        Member::Imported(imported) => {
+            let tunnel = Member::tunnel_key(state)?;
+            let key = identity::tunnel_public(&tunnel)?;
+            let binder = Binder { state: state.clone(), imported: imported.clone(), key };
+            let (introduction, life) = binder.bind().await?;
+            Ok((Credentials::Imported(tunnel), Some((binder, life)), introduction))
+        }
     }
 }
 

@@ -17,6 +17,10 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub(crate) const DEVICE_KEY: &str = "device.key";
 /// The X25519 tunnel key, base64 as `wg genkey` prints it.
 pub(crate) const TUNNEL_KEY: &str = "tunnel.key";
+/// An imported identity's private key, PKCS#8 PEM.
+pub(crate) const IDENTITY_KEY: &str = "identity.key";
+/// An imported identity: certificates, and where its key is, JSON.
+pub(crate) const IMPORTED: &str = "imported.json";
 /// Center, pin and certificates, JSON.
 pub(crate) const IDENTITY: &str = "identity.json";
 /// The profile, JSON. Holds preshared keys.

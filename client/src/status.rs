@@ -77,7 +77,9 @@ impl fmt::Display for Status {
             writeln!(f, "notice       {notice}")?;
         }
         writeln!(f, "client       {}", self.client)?;
-        writeln!(f, "center       {}", self.center)?;
+        if !self.center.is_empty() {
+            writeln!(f, "center       {}", self.center)?;
+        }
         if let Some(interface) = &self.interface {
             let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
             writeln!(f, "interface    {interface}  {}", addresses.join(" "))?;

@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ping", "iputils-ping"),
     ("cc", "build-essential"),
+    ("softhsm2-util", "softhsm2"),
 ];
 
 /// What the benchmark wants beyond that.

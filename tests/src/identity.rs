@@ -6,7 +6,7 @@ use const_oid::ObjectIdentifier;
 use der::Decode as _;
 use der::asn1::BitString;
 use p256::ecdsa::{Signature, SigningKey, signature::Signer as _};
-use p256::pkcs8::EncodePublicKey as _;
+use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use verona_contract::binding::Binding;
@@ -59,6 +59,19 @@ impl IdentityKey {
                 algorithm: AlgorithmIdentifierOwned { oid: ID_ED25519, parameters: None },
                 subject_public_key: BitString::from_bytes(key.public_key().as_ref()).unwrap(),
             },
+        }
+    }
+
+    /// A P-256 private key in PKCS#8 PEM, as tools import it.
+    ///
+    /// # Panics
+    ///
+    /// It is an Ed25519 key.
+    #[must_use]
+    pub fn private_pem(&self) -> String {
+        match self {
+            Self::P256(key) => key.to_pkcs8_pem(LineEnding::LF).unwrap().to_string(),
+            Self::Ed25519(_) => panic!("not a P-256 key"),
         }
     }
 

@@ -1,6 +1,5 @@
 //! A certificate authority made of the `openssl` command, in a temporary folder.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, reason = "test code: a failure is the test's failure")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
