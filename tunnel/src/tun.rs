@@ -223,3 +223,6 @@ impl AsFd for Tun {
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV))
 }
+
+#[cfg(test)]
+mod kernel_tests;
