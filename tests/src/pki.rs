@@ -99,11 +99,22 @@ impl Authority {
     /// The same with so many CAs below it at most.
     #[must_use]
     pub fn with_path_len(seed: u8, common_name: &str, path_len: u8) -> Self {
+        Self::build(seed, common_name, path_len, None)
+    }
+
+    /// A CA that gives its key the identifier of another one's.
+    #[must_use]
+    pub fn with_key_id(seed: u8, common_name: &str, key_id: &KeyId) -> Self {
+        Self::build(seed, common_name, 1, Some(key_id.as_bytes()))
+    }
+
+    fn build(seed: u8, common_name: &str, path_len: u8, key_id: Option<&[u8]>) -> Self {
         let key = SigningKey::from_slice(&[seed; 32]).unwrap();
         let name = Name::from_str(&format!("CN={common_name}")).unwrap();
         let spki_der = key.verifying_key().to_public_key_der().unwrap();
         let spki = SubjectPublicKeyInfoOwned::from_der(spki_der.as_bytes()).unwrap();
-        let key_id = KeyId::of_public_key(spki.subject_public_key.raw_bytes()).as_bytes().to_vec();
+        let own = KeyId::of_public_key(spki.subject_public_key.raw_bytes());
+        let key_id = key_id.unwrap_or(own.as_bytes()).to_vec();
         let mut authority = Self { key, name: name.clone(), key_id, certificate: Vec::new() };
         let extensions = vec![
             authority.extension(&BasicConstraints { ca: true, path_len_constraint: Some(path_len) }),
@@ -113,6 +124,12 @@ impl Authority {
         let validity = Validity { not_before: utc(UNIX_EPOCH + FOUNDED), not_after: year_2050() };
         authority.certificate = authority.sign(u64::from(seed), validity, name, spki, extensions);
         authority
+    }
+
+    /// The same CA, but from now on it calls its key by another identifier. Its certificate stays.
+    #[must_use]
+    pub fn calling_its_key(self, key_id: &[u8]) -> Self {
+        Self { key_id: key_id.to_vec(), ..self }
     }
 
     /// Its certificate, DER.
@@ -136,6 +153,16 @@ impl Authority {
     /// The same, above so many further CAs.
     #[must_use]
     pub fn certify_above(&self, other: &Self, serial: u64, path_len: u8) -> Vec<u8> {
+        self.certify_until(other, serial, path_len, year_2050())
+    }
+
+    /// As [`Self::certify`], for a CA that ends at `end`.
+    #[must_use]
+    pub fn certify_for_a_while(&self, other: &Self, serial: u64, end: SystemTime) -> Vec<u8> {
+        self.certify_until(other, serial, 0, utc(end))
+    }
+
+    fn certify_until(&self, other: &Self, serial: u64, path_len: u8, not_after: Time) -> Vec<u8> {
         let spki_der = other.key.verifying_key().to_public_key_der().unwrap();
         let spki = SubjectPublicKeyInfoOwned::from_der(spki_der.as_bytes()).unwrap();
         let extensions = vec![
@@ -144,7 +171,7 @@ impl Authority {
             self.extension(&SubjectKeyIdentifier(OctetString::new(&*other.key_id).unwrap())),
             self.extension(&self.authority_key_identifier()),
         ];
-        let validity = Validity { not_before: utc(UNIX_EPOCH + FOUNDED), not_after: year_2050() };
+        let validity = Validity { not_before: utc(UNIX_EPOCH + FOUNDED), not_after };
         self.sign(serial, validity, other.name.clone(), spki, extensions)
     }
 

@@ -102,6 +102,7 @@ impl World<'_> {
     pub(super) fn restart(&mut self, with_lists: bool) -> Result<(), String> {
         self.edge = Node::new(EDGE, "198.51.100.1:51820", &self.clock);
         self.model.restarted();
+        self.answered.clear();
         self.install_rules();
         self.tell_clock();
         if with_lists { self.refill() } else { Ok(()) }

@@ -2,7 +2,7 @@
 //!
 //! No packet is ever delivered inward for a certificate that the newest accepted list revokes, that is
 //! expired, not owned, or never proven; none twice, none from a foreign source. And none leaves for such a
-//! certificate's holder, nor is one answered who has proven nothing.
+//! certificate's holder, nor is one answered who has proven nothing, or who is replayed.
 
 use super::world::{World, answered};
 use std::net::{IpAddr, SocketAddr};
@@ -43,8 +43,15 @@ pub(crate) fn check_delivery(world: &mut World<'_>, packet: &[u8]) -> Result<(),
 }
 
 /// A datagram left for `to`.
-pub(crate) fn check_sending(world: &World<'_>, to: SocketAddr, datagram: &[u8]) -> Result<(), String> {
+pub(crate) fn check_sending(world: &mut World<'_>, to: SocketAddr, datagram: &[u8]) -> Result<(), String> {
     let kind = *datagram.first().ok_or("an empty datagram")?;
+    if let Some((client, attempt)) = answered(datagram) {
+        // Each of a client's initiations is later than the ones before: none is answered twice, or out of order.
+        let last = world.answered.insert(client, attempt);
+        if last.is_some_and(|last| last >= attempt) {
+            return Err(format!("attempt {attempt} of client {client} is answered after {last:?}"));
+        }
+    }
     let client = match kind {
         RESPONSE => answered(datagram).map(|(client, _)| client),
         COOKIE_REPLY => return Ok(()),

@@ -67,6 +67,8 @@ pub(crate) struct World<'a> {
     /// Packets by client and number that were sent honestly, and not delivered yet.
     pub(crate) underway: HashSet<(usize, u64)>,
     pub(crate) delivered: u64,
+    /// Each client's last initiation that this process has answered.
+    pub(crate) answered: HashMap<usize, usize>,
 }
 
 impl<'a> World<'a> {
@@ -99,6 +101,7 @@ impl<'a> World<'a> {
             slept: 0,
             underway: HashSet::new(),
             delivered: 0,
+            answered: HashMap::new(),
         };
         world.install_rules();
         world.tell_clock();
