@@ -5,8 +5,10 @@
 //! tunnel's private key. The data plane believes nothing that it can check itself: certificates and lists
 //! come as DER and are verified there again, against the anchors of the policy.
 
+mod floors;
 mod offload;
 
+pub use floors::*;
 pub use offload::{OffCause, OffloadState};
 
 use crate::base64::Octets;
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 /// The version that [`Command::Hello`] asks for. A tunnel of another version answers with an error.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line, in octets: a list of a million entries is 35 MB of DER, 47 MB of base64; a policy with
 /// 100,000 certificates of 530 octets is 72 MB.
@@ -60,6 +62,17 @@ pub enum Command {
     SetClock {
         /// Whether the clock is synchronised.
         trusted: bool,
+    },
+    /// Raises the timestamp floors of keys, at most [`FLOORS_AT_ONCE`]. Before the first policy, so that nobody is
+    /// answered without them.
+    LoadFloors {
+        /// A lower one than the tunnel has changes nothing.
+        floors: Vec<Floor>,
+    },
+    /// Asks for [`Reply::Floors`].
+    Floors {
+        /// Every floor; otherwise those raised since the last such question, on whichever connection.
+        all: bool,
     },
     /// Asks for [`Reply::Status`].
     Status,
@@ -167,6 +180,8 @@ pub enum Reply {
     PolicyLoaded(PolicyInstalled),
     /// To [`Command::LoadCrl`].
     CrlLoaded(CrlInstalled),
+    /// To [`Command::Floors`].
+    Floors(Floors),
     /// To [`Command::Status`].
     Status(Status),
     /// To [`Command::Peers`].

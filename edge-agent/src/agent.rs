@@ -12,6 +12,7 @@ use crate::clock::{Clock, boot_id, since_boot_ns, wall_ns, wall_s};
 use crate::control;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::endpoints::KnownEndpoints;
+use crate::floors::KnownFloors;
 use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
 use crate::local::{
@@ -152,7 +153,8 @@ impl Agent {
         let acks = Arc::new(Acks::load(self.settings.state.join("acks.json"))?);
         let parts = Enrolled { spool, bundles, lists, acks };
         let endpoints = KnownEndpoints::load(self.settings.state.join("endpoints.json"));
-        self.start_parts(&parts, endpoints, operational.edge)?;
+        let floors = KnownFloors::load(self.settings.state.join("floors"));
+        self.start_parts(&parts, (endpoints, floors), operational.edge)?;
         // Set once, here.
         let _ = self.enrolled.set(parts);
         certificates.keep().await;
@@ -162,7 +164,7 @@ impl Agent {
     fn start_parts(
         self: &Arc<Self>,
         parts: &Enrolled,
-        endpoints: KnownEndpoints,
+        (endpoints, floors): (KnownEndpoints, KnownFloors),
         edge: uuid::Uuid,
     ) -> Result<(), AgentError> {
         let policy_loaded = watch::Sender::new(0);
@@ -187,6 +189,7 @@ impl Agent {
             acks: parts.acks.clone(),
             journal: parts.spool.clone(),
             endpoints,
+            floors,
             policy_loaded,
             failure: self.tunnel_failure.clone(),
         };

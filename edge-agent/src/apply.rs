@@ -10,6 +10,7 @@ use crate::center::chain;
 use crate::clock::{Clock, wall_ns};
 use crate::control::{Connection, ControlError};
 use crate::endpoints::KnownEndpoints;
+use crate::floors::KnownFloors;
 use crate::netlink;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
@@ -28,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use verona_contract::api::{Ack, ConfigAck, ConfigState, Rejected};
 use verona_contract::base64::Octets;
 use verona_contract::cert::Leaf;
-use verona_contract::control::{Command, CutReason, PolicyInstalled, Reply};
+use verona_contract::control::{Command, CutReason, Event, FLOORS_AT_ONCE, PolicyInstalled, Reply};
 use verona_contract::key::Secret;
 use verona_contract::log::{Severity, Stream};
 
@@ -40,6 +41,10 @@ const COMPARE: Duration = Duration::from_secs(10);
 
 /// Longest file with the certificate of the tunnel's key.
 const MAX_CERTIFICATE_FILE: usize = 64 * 1024;
+
+/// How often the tunnel is asked for timestamp floors, and how soon after a peer was admitted.
+const FETCH_FLOORS: Duration = Duration::from_millis(500);
+const FETCH_FLOORS_SOON: Duration = Duration::from_millis(20);
 
 /// Why the tunnel does not answer; none = it does. Shared with whoever reports the state.
 pub type TunnelFailure = Arc<Mutex<Option<String>>>;
@@ -62,6 +67,8 @@ pub struct Apply {
     pub journal: Spool,
     /// Where pushed clients were heard from last.
     pub endpoints: KnownEndpoints,
+    /// What the peers have proven.
+    pub floors: KnownFloors,
     /// Told after every policy that the tunnel took.
     pub policy_loaded: watch::Sender<u64>,
     /// Told whether the tunnel answers.
@@ -75,6 +82,8 @@ struct Tunnel {
     clock_trusted: Option<bool>,
     /// The certificate of the tunnel's key that it was told.
     certificate: Option<Octets>,
+    /// When to ask for timestamp floors again.
+    floors_due: Instant,
 }
 
 impl Apply {
@@ -118,8 +127,15 @@ impl Apply {
                     self.compare(&tunnel).await;
                     self.endpoints.save().await;
                 }
+                () = tokio::time::sleep_until(tunnel.floors_due) => {
+                    self.fetch_floors(&mut tunnel, false).await?;
+                    self.floors.save().await;
+                }
                 event = tunnel.connection.event() => {
                     let event = event?;
+                    if matches!(event, Event::Admitted { .. }) {
+                        tunnel.floors_due = tunnel.floors_due.min(Instant::now() + FETCH_FLOORS_SOON);
+                    }
                     self.endpoints.take(&event);
                     if let Some(draft) = of_event(&event) {
                         self.journal.note(draft);
@@ -129,16 +145,25 @@ impl Apply {
         }
     }
 
-    async fn connect(&self) -> Result<Tunnel, ControlError> {
+    async fn connect(&mut self) -> Result<Tunnel, ControlError> {
         let mut connection = Connection::open(&self.tunnel).await?;
         let status = match connection.call(Command::Status).await? {
             Reply::Status(status) => status,
             other => return Err(connection.unexpected(&other)),
         };
         expect_done(&mut connection, Command::Subscribe).await?;
-        let mut tunnel =
-            Tunnel { connection, interface: status.interface, clock_trusted: None, certificate: None };
+        let mut tunnel = Tunnel {
+            connection,
+            interface: status.interface,
+            clock_trusted: None,
+            certificate: None,
+            floors_due: Instant::now(),
+        };
         self.tell_clock(&mut tunnel).await?;
+        self.fetch_floors(&mut tunnel, true).await?;
+        if status.policy_seq.is_none() {
+            self.hand_back_floors(&mut tunnel).await?;
+        }
         self.set_failure(None);
         tracing::info!(
             interface = tunnel.interface,
@@ -151,6 +176,31 @@ impl Apply {
             .with("policy_before", status.policy_seq.map_or_else(|| "none".into(), |seq| seq.to_string()));
         self.journal.note(draft);
         Ok(tunnel)
+    }
+
+    async fn fetch_floors(&mut self, tunnel: &mut Tunnel, all: bool) -> Result<(), ControlError> {
+        tunnel.floors_due = Instant::now() + FETCH_FLOORS;
+        let floors = match tunnel.connection.call(Command::Floors { all }).await? {
+            Reply::Floors(floors) => floors,
+            other => return Err(tunnel.connection.unexpected(&other)),
+        };
+        self.floors.take(&floors.floors);
+        if !floors.complete {
+            match tunnel.connection.call(Command::Floors { all: true }).await? {
+                Reply::Floors(floors) => self.floors.take(&floors.floors),
+                other => return Err(tunnel.connection.unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// To a tunnel that has restarted, before it knows anybody.
+    async fn hand_back_floors(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+        for floors in self.floors.list().chunks(FLOORS_AT_ONCE) {
+            let floors = floors.to_vec();
+            expect_done(&mut tunnel.connection, Command::LoadFloors { floors }).await?;
+        }
+        Ok(())
     }
 
     async fn judge_clock(&self, tunnel: &mut Tunnel) -> Result<(), ControlError> {

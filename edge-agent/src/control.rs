@@ -147,6 +147,7 @@ impl Connection {
             Reply::Hello { .. } => "hello",
             Reply::PolicyLoaded(_) => "policy-loaded",
             Reply::CrlLoaded(_) => "crl-loaded",
+            Reply::Floors(_) => "floors",
             Reply::Status(_) => "status",
             Reply::Peers(_) => "peers",
             Reply::Crls(_) => "crls",

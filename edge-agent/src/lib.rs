@@ -16,6 +16,7 @@ pub mod edgectl;
 pub mod endpoint;
 pub mod endpoints;
 pub mod enrolment;
+pub mod floors;
 pub mod https;
 pub mod identity;
 pub mod lists;

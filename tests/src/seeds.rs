@@ -220,7 +220,7 @@ fn envelopes() -> Vec<Seed> {
 fn control_lines() -> Vec<Seed> {
     let policy = policy();
     let commands = [
-        ("hello", json!({ "hello": { "version": 1 } })),
+        ("hello", json!({ "hello": { "version": 2 } })),
         ("load-policy", json!({ "load-policy": policy })),
         ("load-crl", json!({ "load-crl": { "der": encode(list()) } })),
         ("set-clock", json!({ "set-clock": { "trusted": true } })),

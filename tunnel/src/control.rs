@@ -16,7 +16,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use serde::Deserialize;
 use verona_contract::base64::Octets;
-use verona_contract::control::{Command, Line, MAX_LINE, Policy, Reply, Request, Response, VERSION};
+use verona_contract::control::{
+    Command, FLOORS_AT_ONCE, Line, MAX_LINE, Policy, Reply, Request, Response, VERSION,
+};
 
 use crate::commands::Stopped;
 use crate::data_plane::DataPlane;
@@ -134,6 +136,19 @@ impl Connection<'_> {
             Command::SetClock { trusted } => {
                 device.run(move |data_plane| data_plane.set_clock(trusted)).map_err(stopped)?;
                 Ok(Reply::Done)
+            }
+            Command::LoadFloors { floors } if floors.len() > FLOORS_AT_ONCE => {
+                Err(format!("floors: at most {FLOORS_AT_ONCE} at once"))
+            }
+            Command::LoadFloors { floors } => {
+                device.run(move |data_plane| data_plane.engine.restore_floors(&floors)).map_err(stopped)?;
+                Ok(Reply::Done)
+            }
+            Command::Floors { all: true } => {
+                device.run(|data_plane| data_plane.engine.all_floors()).map(Reply::Floors).map_err(stopped)
+            }
+            Command::Floors { all: false } => {
+                device.run(|data_plane| data_plane.engine.fresh_floors()).map(Reply::Floors).map_err(stopped)
             }
             Command::Status => Ok(Reply::Status(device.status().map_err(stopped)?)),
             Command::Peers => device.run(|data_plane| data_plane.peers()).map(Reply::Peers).map_err(stopped),

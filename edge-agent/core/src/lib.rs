@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod clock;
 pub mod condition;
 pub mod endpoints;
+pub mod floors;
 pub mod journal;
 pub mod network;
 pub mod policy;

@@ -7,8 +7,8 @@
 use crate::identity::Identity;
 use crate::message::InitiationMessage;
 use crate::noise::{self, Symmetric, Unauthentic};
-use crate::time::Tai64n;
 use crate::{KeyError, PublicKey};
+use verona_contract::control::Tai64n;
 
 /// The names that the transcript begins with (whitepaper §5.4).
 const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";

@@ -10,10 +10,10 @@ use crate::line::{Site, Traffic};
 use crate::neighbour::Neighbour;
 use crate::record::Record;
 use crate::session::Session;
-use crate::time::Tai64n;
 use crate::{Introduction, IpNet, PublicKey, Secret};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
+use verona_contract::control::Tai64n;
 
 pub(crate) struct Peer {
     pub(crate) key: PublicKey,

@@ -128,7 +128,7 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::peer::{Basis, Peer};
-    use crate::time::Tai64n;
+    use verona_contract::control::Tai64n;
 
     #[test]
     fn a_number_rests_before_it_is_used_again() {

@@ -8,7 +8,7 @@ use edge_tunnel_core::{
 use harness::{Clock, Node, Site, edge, packet, reaches, secret, settle};
 use std::time::Duration;
 use verona_contract::base64::Octets;
-use verona_contract::control::{CertificateSource, CrlState, CutReason, Event};
+use verona_contract::control::{CertificateSource, CrlState, CutReason, Event, Floor, Tai64n};
 use verona_contract::crl::CrlError;
 use verona_tests::forgery::Initiation;
 use verona_tests::pki::{Authority, LeafPlan};
@@ -229,6 +229,39 @@ fn a_recorded_initiation_is_refused_also_after_eviction() {
     assert_eq!(edge.refused("replay"), 1);
     assert_eq!(edge.sessions(), 0);
     assert!(edge.take_datagrams().is_empty());
+}
+
+#[test]
+fn a_recorded_initiation_is_refused_also_after_a_restart() {
+    for handed_back in [true, false] {
+        let clock = Clock::new();
+        let (mut before, mut site) = edge(&clock);
+        site.policy.owners[0].clients = vec![Octets(site.leaf(11))];
+        site.install(&clock, &mut before);
+        let mut client = site.client(11, &clock, &before, None);
+        client.send(&clock, &packet("10.9.0.11", "10.9.255.1", b"x"));
+        let recorded = client.out.datagrams[0].1.clone();
+        settle(&clock, &mut client, &mut before);
+        let fresh = before.engine.fresh_floors();
+        assert_eq!((fresh.floors.len(), fresh.floors[0].key, fresh.complete), (1, client.key, true));
+        assert_eq!(before.engine.fresh_floors().floors, [], "told once");
+        assert_eq!(before.engine.all_floors().floors, fresh.floors, "but never forgotten");
+
+        let (mut after, _) = edge(&clock);
+        if handed_back {
+            after.engine.restore_floors(&fresh.floors);
+        }
+        site.install(&clock, &mut after);
+        site.revoke(&clock, &mut after, &[]);
+        after.take_datagrams();
+        after.receive(&clock, client.address, &recorded);
+        assert_eq!(after.refused("replay"), u64::from(handed_back));
+        assert_eq!(after.take_datagrams().is_empty(), handed_back, "without the floor it is answered");
+        // A floor is handed on even when its key has not come back meanwhile, and a lower one changes nothing.
+        let zero = Floor { key: client.key, timestamp: Tai64n::default() };
+        after.engine.restore_floors(&[zero]);
+        assert!(after.engine.all_floors().floors.contains(&fresh.floors[0]));
+    }
 }
 
 #[test]

@@ -21,8 +21,8 @@ impl Agent {
 
     fn greeted(pair: &Pair) -> Self {
         let mut agent = Self::connect(pair);
-        let reply = agent.ask(r#"{"id":1,"command":{"hello":{"version":1}}}"#);
-        assert_eq!(reply["response"]["result"]["Ok"]["hello"]["version"], 1, "{reply}");
+        let reply = agent.ask(r#"{"id":1,"command":{"hello":{"version":2}}}"#);
+        assert_eq!(reply["response"]["result"]["Ok"]["hello"]["version"], 2, "{reply}");
         agent
     }
 
@@ -140,7 +140,7 @@ fn another_user_gets_no_answer() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let script = format!(
         r#"use IO::Socket::UNIX; $SIG{{PIPE}} = "IGNORE"; $s = IO::Socket::UNIX->new("{}") or die "connect";
-           print $s '{{"id":1,"command":{{"hello":{{"version":1}}}}}}', "\n"; $s->flush;
+           print $s '{{"id":1,"command":{{"hello":{{"version":2}}}}}}', "\n"; $s->flush;
            print "answer: [", scalar <$s>, "]";"#,
         path.display()
     );

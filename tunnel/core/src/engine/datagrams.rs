@@ -109,6 +109,9 @@ impl Engine {
             return Err(refused(Refusal::Replay));
         }
         peer.last_timestamp = proof.timestamp;
+        if self.certified.is_some() {
+            self.floors.proven(key, proof.timestamp);
+        }
 
         self.respond((id, &admitted), from, datagram, now, out).map_err(refused)
     }

@@ -8,6 +8,7 @@ mod certify;
 mod configure;
 mod datagrams;
 mod handshakes;
+mod floors;
 mod hints;
 mod introduce;
 mod packets;
