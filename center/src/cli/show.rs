@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use std::path::Path;
 use verona_contract::api::{
-    ChainReport, Client, ClientCreated, ClientDetail, ClientState, CrlSummary, Edge, EdgeCreated, LogAlarm,
-    Owner, StateChanged,
+    ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, CrlSummary, Edge,
+    EdgeCreated, EdgeProof, LogAlarm, Owner, StateChanged,
 };
 use verona_contract::log::Record;
 
@@ -73,22 +73,44 @@ pub(super) fn client_detail(detail: &ClientDetail) {
     client(&detail.client);
     let Some(change) = &detail.change else { return };
     state_changed(change);
-    for edge in &detail.edges {
-        let proof = match (edge.confirmed_after_ms, edge.applied_at) {
-            (Some(after), Some(at)) => {
-                let cut = if edge.cut { ", session cut" } else { "" };
-                format!("in force {} (heard after {after} ms{cut})", jst(at))
-            }
-            _ => format!("not heard yet, last seen {}", jst_or_never(edge.last_seen)),
-        };
-        println!("  {}  {}  {proof}", edge.edge, edge.name);
+    detail.edges.iter().for_each(edge_proof);
+    for earlier in &detail.history {
+        state_changed(&earlier.change);
+        earlier.edges.iter().for_each(edge_proof);
     }
 }
 
+fn edge_proof(edge: &EdgeProof) {
+    println!("    {}  {}  {}", edge.edge, edge.name, proof_line(edge));
+}
+
+/// What one edge did about one change.
+fn proof_line(edge: &EdgeProof) -> String {
+    let (Some(heard), Some(at)) = (edge.confirmed_after_ms, edge.applied_at) else {
+        let since = jst_or_never(edge.waiting_since);
+        return format!("not heard yet, waiting since {since}, last seen {}", jst_or_never(edge.last_seen));
+    };
+    let after = edge
+        .cut_after_ms
+        .map_or_else(|| "its clock is off".to_owned(), |after| format!("{after} ms after the order"));
+    let list = edge.crl_number.map_or_else(String::new, |number| format!(" by list {number}"));
+    let cut = match edge.sessions_cut {
+        0 => String::new(),
+        1 => ", 1 session cut".to_owned(),
+        more => format!(", {more} sessions cut"),
+    };
+    format!("in force {}, {after}{list}{cut} (heard after {heard} ms)", jst(at))
+}
+
 pub(super) fn state_changed(change: &StateChanged) {
+    let action = match change.action {
+        ClientAction::Disable => "disabled",
+        ClientAction::Enable => "enabled",
+        ClientAction::Revoke => "revoked",
+    };
     println!(
-        "  {} {}, list {} of issuer {}",
-        state_name(change.state),
+        "  {action} by {} {}, list {} of issuer {}",
+        change.by,
         jst(change.changed_at),
         change.crl_number,
         change.issuer
@@ -124,6 +146,41 @@ pub(super) fn alarm(alarm: &LogAlarm) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proof_says_what_is_known() {
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let waiting = EdgeProof {
+            edge: uuid::Uuid::nil(),
+            name: "Tokyo".into(),
+            applied_at: None,
+            confirmed_after_ms: None,
+            crl_number: None,
+            cut_after_ms: None,
+            cut: false,
+            sessions_cut: 0,
+            waiting_since: at("2025-12-31T15:00:00Z"),
+            last_seen: None,
+        };
+        assert_eq!(
+            proof_line(&waiting),
+            "not heard yet, waiting since 2026-01-01 00:00:00.000 JST, last seen never"
+        );
+        let heard = EdgeProof {
+            applied_at: at("2025-12-31T15:00:00.031Z"),
+            confirmed_after_ms: Some(44),
+            crl_number: Some(9),
+            cut_after_ms: Some(31),
+            sessions_cut: 1,
+            ..waiting
+        };
+        assert_eq!(
+            proof_line(&heard),
+            "in force 2026-01-01 00:00:00.031 JST, 31 ms after the order by list 9, 1 session cut (heard after 44 ms)"
+        );
+        let off = proof_line(&EdgeProof { cut_after_ms: None, sessions_cut: 0, ..heard });
+        assert!(off.contains("its clock is off") && !off.contains("session"), "{off}");
+    }
 
     #[test]
     fn times_are_japanese() {

@@ -70,6 +70,8 @@ pub(crate) fn insert_config(
 pub(crate) struct FirstAck {
     /// The edge.
     pub(crate) edge: Uuid,
+    /// The list that it acknowledged.
+    pub(crate) number: u64,
     /// The edge's clock, Unix nanoseconds.
     pub(crate) applied_ns: i64,
     /// Our clock, Unix nanoseconds.
@@ -97,6 +99,7 @@ pub(crate) fn first_since(
     let rows = statement.query_map(params![owner, issuer.to_string(), number.cast_signed()], |row| {
         Ok(FirstAck {
             edge: parsed(row, 0)?,
+            number: row.get::<_, i64>(4)?.cast_unsigned(),
             applied_ns: row.get(1)?,
             arrived_ns: row.get(2)?,
             cut: json(row, 3)?,

@@ -1,4 +1,4 @@
-//! Clients: what was registered, what was learnt at enrolment, and the last change of what they may.
+//! Clients: what was registered, what was learnt at enrolment, and what they may.
 
 use super::{DbError, OwnerId, Scope, parsed, parsed_opt};
 use rusqlite::types::Type;
@@ -30,10 +30,6 @@ pub(crate) struct ClientRow {
     pub(crate) device: Option<String>,
     /// Its WireGuard key.
     pub(crate) tunnel_key: Option<PublicKey>,
-    /// The last change of state, Unix nanoseconds.
-    pub(crate) changed_ns: Option<i64>,
-    /// The list that carries that change, once it is made.
-    pub(crate) change_number: Option<u64>,
     network: IpNet,
     newest: Option<(Serial, i64)>,
 }
@@ -79,7 +75,7 @@ pub(crate) struct NewClient {
 }
 
 const SELECT: &str = "SELECT k.id, k.owner, k.name, k.host, k.push, k.state, k.code_expires_s, k.device,
-    k.tunnel_key, k.changed_ns, k.change_number, o.network, c.serial, c.not_after_s
+    k.tunnel_key, o.network, c.serial, c.not_after_s
     FROM client k JOIN owner o ON o.id = k.owner
     LEFT JOIN certificate c ON c.subject = k.id AND c.use = 'tunnel' AND c.not_after_s =
         (SELECT max(not_after_s) FROM certificate WHERE subject = k.id AND use = 'tunnel')";
@@ -156,21 +152,14 @@ pub(crate) fn set_keys(
     Ok(transaction.execute(sql, params![id.to_string(), device, tunnel_key.to_string()])? == 1)
 }
 
-/// Sets what a client may, and which wish of its issuer's list carries that.
+/// Sets what a client may.
 ///
 /// # Errors
 ///
 /// [`DbError`].
-pub(crate) fn set_state(
-    transaction: &Transaction<'_>,
-    id: Uuid,
-    state: ClientState,
-    changed_ns: i64,
-    wanted: i64,
-) -> Result<(), DbError> {
-    let sql = "UPDATE client SET state = ?2, changed_ns = ?3, change_wanted = ?4, change_number = NULL
-        WHERE id = ?1";
-    transaction.execute(sql, params![id.to_string(), state_name(state), changed_ns, wanted])?;
+pub(crate) fn set_state(transaction: &Transaction<'_>, id: Uuid, state: ClientState) -> Result<(), DbError> {
+    let sql = "UPDATE client SET state = ?2 WHERE id = ?1";
+    transaction.execute(sql, params![id.to_string(), state_name(state)])?;
     Ok(())
 }
 
@@ -192,8 +181,8 @@ fn state(row: &Row<'_>, index: usize) -> rusqlite::Result<ClientState> {
 }
 
 fn client(row: &Row<'_>) -> rusqlite::Result<ClientRow> {
-    let serial: Option<Serial> = parsed_opt(row, 12)?;
-    let end: Option<i64> = row.get(13)?;
+    let serial: Option<Serial> = parsed_opt(row, 10)?;
+    let end: Option<i64> = row.get(11)?;
     Ok(ClientRow {
         id: parsed(row, 0)?,
         owner: row.get(1)?,
@@ -204,9 +193,7 @@ fn client(row: &Row<'_>) -> rusqlite::Result<ClientRow> {
         code_expires: row.get(6)?,
         device: row.get(7)?,
         tunnel_key: parsed_opt(row, 8)?,
-        changed_ns: row.get(9)?,
-        change_number: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
-        network: parsed(row, 11)?,
+        network: parsed(row, 9)?,
         newest: serial.zip(end),
     })
 }

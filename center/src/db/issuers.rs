@@ -1,7 +1,7 @@
 //! CAs as the web tier knows them, and the newest list of each.
 
 use super::certificates::Status;
-use super::{DbError, OwnerId, Scope, parsed};
+use super::{DbError, OwnerId, Scope, changes, parsed};
 use crate::signer::protocol::{CrlEntry, IssuedCrl};
 use crate::signer::state::IssuerKind;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -189,10 +189,7 @@ pub(crate) fn store_list(
             list.entries.cast_signed()
         ],
     )?;
-    let sql = "UPDATE client SET change_number = ?3 WHERE change_number IS NULL AND change_wanted <= ?2
-        AND owner = (SELECT owner FROM issuer WHERE key_id = ?1 AND kind = 'client')";
-    transaction.execute(sql, params![key_id.to_string(), made, number])?;
-    Ok(())
+    changes::carried(transaction, key_id, made, number)
 }
 
 /// The stored lists in `scope`.

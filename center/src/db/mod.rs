@@ -8,6 +8,7 @@ pub(crate) mod acks;
 pub(crate) mod addresses;
 pub(crate) mod admins;
 pub(crate) mod certificates;
+pub(crate) mod changes;
 pub(crate) mod clients;
 pub(crate) mod configs;
 pub(crate) mod edges;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("changes.sql")];
 
 /// Idle reading connections that are kept.
 const READERS: usize = 8;

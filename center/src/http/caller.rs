@@ -159,10 +159,12 @@ pub(crate) fn basic(headers: &HeaderMap) -> Option<Basic> {
 }
 
 /// An operator or an admin, with what they may see.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Administrator {
     /// What every query of this request is scoped by.
     pub(crate) scope: Scope,
+    /// Who it is, for the records: an admin's login name, or `operator`.
+    pub(crate) name: String,
 }
 
 impl Administrator {
@@ -185,23 +187,24 @@ impl FromRequestParts<Arc<Center>> for Administrator {
     async fn from_request_parts(parts: &mut Parts, center: &Arc<Center>) -> Result<Self, Failure> {
         let connection = connection(parts)?;
         match identify(center, connection).await? {
-            Caller::Operator => Ok(Self { scope: Scope::EVERY_OWNER }),
+            Caller::Operator => Ok(Self { scope: Scope::EVERY_OWNER, name: "operator".to_owned() }),
             Caller::Admin { owner, id } => {
-                check_password(center, connection, owner, id, basic(&parts.headers)).await?;
-                Ok(Self { scope: Scope::of(owner) })
+                let name = check_password(center, connection, owner, id, basic(&parts.headers)).await?;
+                Ok(Self { scope: Scope::of(owner), name })
             }
             _ => Err(Failure::unauthorized("administration needs an operator's or an admin's certificate")),
         }
     }
 }
 
+/// Returns the login name.
 async fn check_password(
     center: &Center,
     connection: &Connection,
     owner: OwnerId,
     id: Uuid,
     basic: Option<Basic>,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let source = connection.source();
     center.throttle.check(source)?;
     let wrong = || Failure::unauthorized("ID or password is wrong");
@@ -213,7 +216,7 @@ async fn check_password(
     let same_login = login == basic.user;
     let right = center.passwords.verify(basic.password, hash, || center.throttle.check(source)).await?;
     if same_login && right {
-        Ok(())
+        Ok(login)
     } else {
         center.throttle.failed(source);
         Err(wrong())

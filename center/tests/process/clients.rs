@@ -126,12 +126,30 @@ fn disable_wakes_the_long_poll_and_is_proven_by_the_ack() {
     let ack = ack(2);
     assert_eq!(center.post(Some(&tls), "/v1/acks", &ack).status, 204);
     let shown = center.ok(&["client", "show", &id]);
-    assert_eq!(shown["edges"][0]["cut"], true);
-    assert!(shown["edges"][0]["confirmed_after_ms"].as_u64().unwrap() < 10_000);
+    assert_eq!((&shown["change"]["action"], &shown["change"]["by"]), (&json!("disable"), &json!("operator")));
+    let proof = &shown["edges"][0];
+    assert_eq!(
+        (&proof["cut"], &proof["sessions_cut"], &proof["crl_number"]),
+        (&json!(true), &json!(1), &json!(2))
+    );
+    assert!(proof["confirmed_after_ms"].as_u64().unwrap() < 10_000);
+    assert_eq!(proof["cut_after_ms"], Value::Null, "an edge in 1970 cannot tell when it cut");
+    assert_eq!(proof["waiting_since"], Value::Null);
 
     // Repeating says the same; enabling makes the next list; revoking is final.
     assert_eq!(center.ok(&["client", "disable", &id])["crl_number"], 2);
     assert_eq!(center.ok(&["client", "enable", &id])["crl_number"], 3);
+    let shown = center.ok(&["client", "show", &id]);
+    assert_eq!(
+        (&shown["change"]["action"], &shown["edges"][0]["applied_at"]),
+        (&json!("enable"), &Value::Null)
+    );
+    assert_eq!(shown["edges"][0]["waiting_since"], shown["change"]["changed_at"]);
+    assert_eq!(shown["history"][0]["change"]["action"], "disable", "what was proven stays so");
+    assert_eq!(
+        (shown["history"].as_array().unwrap().len(), &shown["history"][0]["edges"][0]["crl_number"]),
+        (1, &json!(2))
+    );
     assert_eq!(VerifiedCrl::verify(&poll(2, 5).0.body, [&issuer]).unwrap().revoked().len(), 0);
     assert_eq!(center.get(Some(&device), "/v1/client/profile").status, 200);
     assert_eq!(center.ok(&["client", "revoke", &id])["crl_number"], 4);

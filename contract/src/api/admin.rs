@@ -173,12 +173,29 @@ pub enum ClientState {
     Revoked,
 }
 
+/// What an admin orders about a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum ClientAction {
+    /// certificateHold.
+    Disable,
+    /// Takes the hold back.
+    Enable,
+    /// For good.
+    Revoke,
+}
+
 /// `POST /v1/admin/clients/<id>/disable|enable|revoke` →: the click, and the list that carries it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StateChanged {
-    /// The new state.
+    /// The state since then.
     pub state: ClientState,
+    /// What was ordered.
+    pub action: ClientAction,
+    /// Who ordered it: an admin's login name, or `operator`.
+    pub by: String,
     /// The issuer whose list changed.
     pub issuer: KeyId,
     /// The list that carries the change.
@@ -198,6 +215,18 @@ pub struct ClientDetail {
     pub change: Option<StateChanged>,
     /// Each edge of the owner: confirmed, or still to hear.
     pub edges: Vec<EdgeProof>,
+    /// The changes before that one with their proof, the newest first, at most 20.
+    pub history: Vec<ChangeProof>,
+}
+
+/// One change and what each edge did about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangeProof {
+    /// The change.
+    pub change: StateChanged,
+    /// Each edge of the owner.
+    pub edges: Vec<EdgeProof>,
 }
 
 /// One edge's part in the proof.
@@ -213,8 +242,18 @@ pub struct EdgeProof {
     pub applied_at: Option<jiff::Timestamp>,
     /// From the change to the arrival of the ack at the center, milliseconds, by the center's clock.
     pub confirmed_after_ms: Option<u64>,
+    /// The list by which it was confirmed: that of the change, or a later one of an edge that was away.
+    pub crl_number: Option<u64>,
+    /// From the change to the moment after which no packet was delivered, milliseconds, by the edge's clock. None
+    /// when that clock contradicts the center's: then [`Self::confirmed_after_ms`] is the bound.
+    pub cut_after_ms: Option<u64>,
     /// Whether a live session of this client was cut there.
     pub cut: bool,
+    /// How many sessions of this client were cut there.
+    pub sessions_cut: u32,
+    /// Since when the center waits for this edge, RFC 3339; none once it has confirmed.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub waiting_since: Option<jiff::Timestamp>,
     /// Last request of any kind, RFC 3339.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub last_seen: Option<jiff::Timestamp>,

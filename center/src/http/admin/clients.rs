@@ -10,13 +10,13 @@ use crate::entropy;
 use crate::http::body::Json;
 use crate::http::caller::Administrator;
 use crate::http::failure::Failure;
-use crate::revocation::{self, Order};
+use crate::revocation;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
 use uuid::Uuid;
-use verona_contract::api::{Client, ClientCreated, ClientDetail, NewClient, StateChanged};
+use verona_contract::api::{Client, ClientAction, ClientCreated, ClientDetail, NewClient, StateChanged};
 use verona_contract::config::OwnerCode;
 use verona_contract::enrolment::EnrolmentCode;
 use verona_contract::problem::Problem;
@@ -118,7 +118,7 @@ pub(crate) async fn disable(
     Path(id): Path<String>,
 ) -> Result<axum::Json<StateChanged>, Failure> {
     let id = parse(&id)?;
-    revocation::order(&center, caller.scope, id, Order::Disable).await.map(axum::Json)
+    revocation::order(&center, &caller, id, ClientAction::Disable).await.map(axum::Json)
 }
 
 /// Takes the hold back.
@@ -132,7 +132,7 @@ pub(crate) async fn enable(
     Path(id): Path<String>,
 ) -> Result<axum::Json<StateChanged>, Failure> {
     let id = parse(&id)?;
-    revocation::order(&center, caller.scope, id, Order::Enable).await.map(axum::Json)
+    revocation::order(&center, &caller, id, ClientAction::Enable).await.map(axum::Json)
 }
 
 /// Revokes a client for good.
@@ -146,7 +146,7 @@ pub(crate) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<axum::Json<StateChanged>, Failure> {
     let id = parse(&id)?;
-    revocation::order(&center, caller.scope, id, Order::Revoke).await.map(axum::Json)
+    revocation::order(&center, &caller, id, ClientAction::Revoke).await.map(axum::Json)
 }
 
 fn parse(id: &str) -> Result<Uuid, Failure> {
