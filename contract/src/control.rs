@@ -237,6 +237,10 @@ pub struct Cut {
     pub subject: String,
     /// Its WireGuard key.
     pub key: PublicKey,
+    /// Its addresses in the tunnel: the kernel's connections of these are to go, too. The center is not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The state of the tunnel as a whole.

@@ -8,6 +8,7 @@ use crate::acks::Acks;
 use crate::bundles::{Bundles, Wanted};
 use crate::center::chain;
 use crate::clock::{Clock, wall_ns};
+use crate::conntrack;
 use crate::control::{Connection, ControlError};
 use crate::endpoints::KnownEndpoints;
 use crate::floors::KnownFloors;
@@ -120,8 +121,8 @@ impl Apply {
                 }
                 _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
                 _ = compare.tick() => {
+                    // Renewed since: other sites must not be shown the one before until it has ended.
                     if self.certificate().await != tunnel.certificate {
-                        // Renewed since: other sites must not be shown the one before until it has ended.
                         wanted.mark_changed();
                     }
                     self.compare(&tunnel).await;
@@ -137,6 +138,9 @@ impl Apply {
                         tunnel.floors_due = tunnel.floors_due.min(Instant::now() + FETCH_FLOORS_SOON);
                     }
                     self.endpoints.take(&event);
+                    if let Event::Cut { cut, reason: CutReason::CertificateExpired | CutReason::CrlStale } = &event {
+                        conntrack::forget(std::slice::from_ref(cut)).await;
+                    }
                     if let Some(draft) = of_event(&event) {
                         self.journal.note(draft);
                     }
@@ -283,6 +287,7 @@ impl Apply {
             .with("clients", clients)
             .with("rejected", rejected.len());
         self.append(refilled).await;
+        conntrack::forget(cut).await;
         for cut in cut {
             self.append(of_cut(cut, CutReason::Policy)).await;
         }

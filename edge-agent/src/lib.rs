@@ -11,6 +11,7 @@ pub mod center;
 pub mod certificates;
 pub mod clock;
 pub mod config_poll;
+pub mod conntrack;
 pub mod control;
 pub mod edgectl;
 pub mod endpoint;

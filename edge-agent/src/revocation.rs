@@ -7,6 +7,7 @@
 use crate::acks::Acks;
 use crate::bundles::Wanted;
 use crate::center::{Caller, chain};
+use crate::conntrack;
 use crate::control::{Connection, ControlError};
 use crate::lists::{self, Held, Lists};
 use crate::spool::Spool;
@@ -184,17 +185,19 @@ impl Link {
         );
         let (acks, journal, held) = (self.acks.clone(), self.journal.clone(), held.clone());
         tokio::spawn(async move {
+            conntrack::forget(&installed.cut).await;
             // An error means that the sender is gone, which `held` keeps alive.
             let _ = held.stored.subscribe().wait_for(|stored| *stored).await;
             let known = acks.list(&installed.issuer).await >= installed.number;
-            let cuts = installed.cut.clone();
             let draft = applied(&installed);
+            let mut cuts = installed.cut;
+            cuts.iter_mut().for_each(|cut| cut.addresses.clear());
             if !known {
                 acks.push(Ack::Crl(CrlAck {
                     issuer: installed.issuer,
                     crl_number: installed.number,
                     applied_at_ns: installed.applied_at_ns,
-                    cut: installed.cut,
+                    cut: cuts.clone(),
                 }))
                 .await;
             }

@@ -119,7 +119,7 @@ fn disable_wakes_the_long_poll_and_is_proven_by_the_ack() {
     );
     let shown = center.ok(&["client", "show", &id]);
     assert_eq!((&shown["edges"][0]["edge"], &shown["edges"][0]["applied_at"]), (&json!(edge), &Value::Null));
-    let cut = Cut { serial: leaf.serial, subject: leaf.subject, key: leaf.key };
+    let cut = Cut { serial: leaf.serial, subject: leaf.subject, key: leaf.key, addresses: vec![] };
     let ack = |number: u64| json!({"kind": "crl", "issuer": issuer.key_id, "crl_number": number, "applied_at_ns": 1, "cut": [cut]});
     let early = center.post(Some(&tls), "/v1/acks", &ack(3));
     assert_eq!((early.status, early.problem()), (400, "ack: list 3 was never made".to_owned()));

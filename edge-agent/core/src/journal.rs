@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_cut_is_told_once() {
-        let cut = Cut { serial: "07".parse().unwrap(), subject: "urn:verona:client:x".into(), key: key() };
+        let subject = "urn:verona:client:x".into();
+        let cut = Cut { serial: "07".parse().unwrap(), subject, key: key(), addresses: vec![] };
         let event = |reason| Event::Cut { cut: cut.clone(), reason };
         assert_eq!(of_event(&event(CutReason::Revoked)), None, "in the answer to load-crl");
         assert_eq!(of_event(&event(CutReason::Policy)), None, "in the answer to load-policy");

@@ -10,6 +10,7 @@ pub mod backoff;
 pub mod bundle;
 pub mod clock;
 pub mod condition;
+pub mod conntrack;
 pub mod endpoints;
 pub mod floors;
 pub mod journal;

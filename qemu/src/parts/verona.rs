@@ -44,6 +44,8 @@ impl VeronaClient {
     ///
     /// The program cannot be started.
     pub fn up(&mut self) -> Result<()> {
+        // One that still runs holds the interface.
+        self.process = None;
         let mut command = self.place.command(workspace::binary("verona-client")?);
         command.arg("--state").arg(&self.state).args(["up", "-f", "--interface", &self.interface]);
         self.process = Some(self.place.run().start_process(&self.name, command)?);

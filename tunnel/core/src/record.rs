@@ -1,7 +1,7 @@
 //! What is kept of a certificate once its path is verified: enough to re-check it, to name it, to cut it.
 
-use crate::noise;
 use crate::trust::OwnerIndex;
+use crate::{IpNet, noise};
 use std::sync::Arc;
 use std::time::Instant;
 use verona_contract::control::{CertificateSource, Cut};
@@ -55,8 +55,9 @@ impl Record {
         }
     }
 
-    pub(crate) fn cut(&self, key: crate::PublicKey) -> Cut {
-        Cut { serial: self.serial, subject: self.subject.to_string(), key }
+    pub(crate) fn cut(&self, key: crate::PublicKey, addresses: &[IpNet]) -> Cut {
+        let addresses = addresses.iter().map(IpNet::address).collect();
+        Cut { serial: self.serial, subject: self.subject.to_string(), key, addresses }
     }
 }
 

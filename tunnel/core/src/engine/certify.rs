@@ -237,7 +237,7 @@ impl Engine {
         if peer.is_hinted() {
             return None;
         }
-        let cut = peer.record()?.cut(peer.key);
+        let cut = peer.record()?.cut(peer.key, &peer.allowed_ips);
         self.journal.totals.sessions_cut += 1;
         self.journal.push(Event::Cut { cut: cut.clone(), reason });
         Some(cut)

@@ -7,8 +7,8 @@
 mod certify;
 mod configure;
 mod datagrams;
-mod handshakes;
 mod floors;
+mod handshakes;
 mod hints;
 mod introduce;
 mod packets;
