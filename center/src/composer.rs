@@ -7,7 +7,7 @@ use crate::clock;
 use crate::db::addresses::host_address;
 use crate::db::edges::EdgeRow;
 use crate::db::owners::Owner;
-use crate::db::{Db, DbError, OwnerId, Scope, certificates, configs, edges, issuers, owners};
+use crate::db::{Db, DbError, OwnerId, Scope, certificates, configs, edges, groups, issuers, owners};
 use crate::news::News;
 use crate::signer::state::IssuerKind;
 use crate::signer::{Signer, SignerError};
@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 use verona_contract::base64::Octets;
 use verona_contract::config::{CrlPolicy, EdgeConfig, OwnerConfig, TunnelConfig, Version};
+use verona_contract::groups::Group;
 use verona_contract::ipnet::IpNet;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -159,14 +160,15 @@ fn draft(db: &rusqlite::Connection, edge: &EdgeRow) -> Result<Option<Result<Draf
     let before = configs::digest(db, edge.id)?;
     let anchors = vec![Octets(client_ca.certificate), Octets(edge_ca.certificate)];
     let clients = clients.into_iter().map(Octets).collect();
-    Ok(Some(assemble(edge, owner, anchors, clients).map(|config| (config, before))))
+    let groups = groups::for_edges(db, owner.id, owner.network)?;
+    Ok(Some(assemble(edge, owner, anchors, (clients, groups)).map(|config| (config, before))))
 }
 
 fn assemble(
     edge: &EdgeRow,
     owner: Owner,
     anchors: Vec<Octets>,
-    clients: Vec<Octets>,
+    (clients, groups): (Vec<Octets>, Vec<Group>),
 ) -> Result<EdgeConfig, ComposeError> {
     let address = IpNet::new(host_address(owner.network, edge.host), owner.network.prefix())
         .map_err(|error| ComposeError::Address(edge.id, error))?;
@@ -190,6 +192,7 @@ fn assemble(
                 identities: Vec::new(),
                 sites: Vec::new(),
                 max_clients: MAX_CLIENTS,
+                groups,
             }],
         },
     })

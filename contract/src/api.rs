@@ -5,8 +5,10 @@
 //! [`crate::problem::Problem`]s.
 
 mod admin;
+mod groups;
 
 pub use admin::*;
+pub use groups::*;
 
 use crate::base64::Octets;
 use crate::config::ConfigError;

@@ -9,6 +9,7 @@ mod members;
 pub use members::{IdentityClient, SiteConfig, check as check_members};
 
 use crate::base64::Octets;
+use crate::groups::{self, Group};
 use crate::ipnet::IpNet;
 use crate::key::Secret;
 use crate::one_line::one_line;
@@ -105,6 +106,7 @@ impl TunnelConfig {
             members::check(&owner.identities, &owner.sites, &self.addresses).map_err(|error| {
                 ConfigError { path: format!("tunnel.owners[{index}].{}", error.path), ..error }
             })?;
+            groups::check(&owner.groups, &format!("tunnel.owners[{index}]"))?;
         }
         Ok(())
     }
@@ -135,6 +137,9 @@ pub struct OwnerConfig {
     pub sites: Vec<SiteConfig>,
     /// Most records of introduced clients, 1 to 1,000,000.
     pub max_clients: u32,
+    /// Who may reach what. Without groups everyone goes wherever the edge routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<Group>,
 }
 
 /// What an owner wants done about old or missing lists (the table is in `tunnel/core`).

@@ -17,6 +17,7 @@ pub mod crl;
 pub mod csr;
 pub mod dsse;
 pub mod enrolment;
+pub mod groups;
 pub mod ipnet;
 pub mod key;
 pub mod log;

@@ -44,6 +44,14 @@ fn edge_config() {
 }
 
 #[test]
+fn edge_config_with_groups() {
+    let json = include_str!("golden/edge-config-groups.json");
+    round_trip::<EdgeConfig>(json);
+    let config = EdgeConfig::parse(json.as_bytes()).unwrap();
+    assert_eq!(config.tunnel.owners[0].groups[0].rules.len(), 2);
+}
+
+#[test]
 fn edge_config_with_every_kind_of_member() {
     let json = include_str!("golden/edge-config-members.json");
     round_trip::<EdgeConfig>(json);
@@ -125,12 +133,37 @@ fn bindings() {
 
 #[test]
 fn edge_config_rules() {
-    let golden: Value = serde_json::from_str(include_str!("golden/edge-config.json")).unwrap();
+    let golden: Value = serde_json::from_str(include_str!("golden/edge-config-groups.json")).unwrap();
     for (pointer, value, message) in [
         ("/tunnel/colour", Value::from("red"), "tunnel.colour: unknown field `colour`"),
         ("/tunnel/owners/0/crl/grace_s", Value::from(-1), "tunnel.owners[0].crl.grace_s: invalid value"),
         ("/tunnel/owners/0/anchors", Value::Array(Vec::new()), "tunnel.owners[0].anchors: at least one CA"),
         ("/tunnel/owners/0/owner", Value::from("Kaigan"), "tunnel.owners[0].owner: an owner code is"),
+        (
+            "/tunnel/owners/0/groups/0/name",
+            Value::from(""),
+            "tunnel.owners[0].groups[0].name: 1 to 100 characters",
+        ),
+        (
+            "/tunnel/owners/0/groups/0/rules/1/protocol",
+            Value::from("icmp"),
+            "tunnel.owners[0].groups[0].rules[1].ports: only tcp and udp",
+        ),
+        (
+            "/tunnel/owners/0/groups/0/rules/1/ports/1",
+            Value::from("9-8"),
+            "tunnel.owners[0].groups[0].rules[1].ports[1]: ports are 1 to 65535",
+        ),
+        (
+            "/tunnel/owners/0/groups/0/rules/0/via",
+            Value::from("wg0"),
+            "tunnel.owners[0].groups[0].rules[0].via: unknown field",
+        ),
+        (
+            "/tunnel/owners/0/groups/0/members/0",
+            Value::from("alice"),
+            "tunnel.owners[0].groups[0].members[0]: ",
+        ),
         ("/tunnel/addresses", Value::Array(Vec::new()), "tunnel.addresses: at least one address"),
         ("/tunnel/addresses/0", Value::from("10.8.0.1"), "tunnel.addresses[0]: expected an IP network"),
         ("/tunnel/listen_port", Value::from(0), "tunnel.listen_port: 1 to 65535"),

@@ -13,6 +13,7 @@ use crate::control;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::endpoints::KnownEndpoints;
 use crate::floors::KnownFloors;
+use crate::groups::Groups;
 use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
 use crate::local::{
@@ -190,6 +191,7 @@ impl Agent {
             journal: parts.spool.clone(),
             endpoints,
             floors,
+            groups: Groups::default(),
             policy_loaded,
             failure: self.tunnel_failure.clone(),
         };

@@ -12,6 +12,7 @@ use crate::conntrack;
 use crate::control::{Connection, ControlError};
 use crate::endpoints::KnownEndpoints;
 use crate::floors::KnownFloors;
+use crate::groups::Groups;
 use crate::netlink;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
@@ -70,6 +71,8 @@ pub struct Apply {
     pub endpoints: KnownEndpoints,
     /// What the peers have proven.
     pub floors: KnownFloors,
+    /// The kernel's rules by group.
+    pub groups: Groups,
     /// Told after every policy that the tunnel took.
     pub policy_loaded: watch::Sender<u64>,
     /// Told whether the tunnel answers.
@@ -85,6 +88,8 @@ struct Tunnel {
     certificate: Option<Octets>,
     /// When to ask for timestamp floors again.
     floors_due: Instant,
+    /// A policy waits because its groups are not in force.
+    held_back: bool,
 }
 
 impl Apply {
@@ -122,7 +127,7 @@ impl Apply {
                 _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
                 _ = compare.tick() => {
                     // Renewed since: other sites must not be shown the one before until it has ended.
-                    if self.certificate().await != tunnel.certificate {
+                    if self.certificate().await != tunnel.certificate || tunnel.held_back {
                         wanted.mark_changed();
                     }
                     self.compare(&tunnel).await;
@@ -162,6 +167,7 @@ impl Apply {
             clock_trusted: None,
             certificate: None,
             floors_due: Instant::now(),
+            held_back: false,
         };
         self.tell_clock(&mut tunnel).await?;
         self.fetch_floors(&mut tunnel, true).await?;
@@ -217,9 +223,14 @@ impl Apply {
     }
 
     /// Someone may have taken an address away. What cannot be repaired was told at the confirmation.
-    async fn compare(&self, tunnel: &Tunnel) {
+    async fn compare(&mut self, tunnel: &Tunnel) {
         if let Some(current) = self.bundles.current() {
             self.reconcile(tunnel, &current).await;
+            match self.groups.enforce(&tunnel.interface, &current.config().tunnel).await {
+                Ok(true) => tracing::warn!("the rules of the groups were gone and are back"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(error = chain(&error), "groups"),
+            }
         }
     }
 
@@ -236,6 +247,13 @@ impl Apply {
 
     async fn apply(&mut self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
         let bundle = &wanted.bundle;
+        // Before anyone is admitted whom they restrict.
+        let enforced = self.groups.enforce(&tunnel.interface, &bundle.config().tunnel).await;
+        tunnel.held_back = enforced.is_err();
+        if let Err(error) = enforced {
+            self.refused(wanted, "tunnel.owners.groups", &chain(&error)).await;
+            return Ok(());
+        }
         tunnel.certificate = self.certificate().await;
         let (key, certificate) = (self.private_key.clone(), tunnel.certificate.clone());
         let policy = policy(bundle.config(), key, certificate, self.endpoints.list());
@@ -244,7 +262,7 @@ impl Apply {
             Ok(Reply::PolicyLoaded(installed)) => installed,
             Ok(other) => return Err(tunnel.connection.unexpected(&other)),
             Err(ControlError::Refused(reason)) => {
-                self.refused(wanted, &reason).await;
+                self.refused(wanted, "tunnel", &reason).await;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -329,9 +347,9 @@ impl Apply {
         self.acks.push(Ack::Config(ConfigAck { seq, state, rejected, applied_at_ns: wall_ns() })).await;
     }
 
-    async fn refused(&self, wanted: &Wanted, reason: &str) {
+    async fn refused(&self, wanted: &Wanted, path: &str, reason: &str) {
         let seq = wanted.bundle.config().seq;
-        tracing::error!(seq, reason, "the tunnel refused the configuration");
+        tracing::error!(seq, path, reason, "the configuration cannot be carried out");
         if wanted.confirmed {
             // It took this one before: nothing to go back to. The next connection tries again.
             return;
@@ -341,7 +359,7 @@ impl Apply {
         if let Ok(Err(error)) = stored {
             tracing::error!(error = chain(&error), "the refusal is not on the disk");
         }
-        report_refused(&self.journal, &self.acks, Some(seq), "tunnel", reason, false).await;
+        report_refused(&self.journal, &self.acks, Some(seq), path, reason, false).await;
     }
 
     async fn append(&self, draft: Draft) {

@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod endpoints;
 pub mod enrolment;
 pub mod floors;
+pub mod groups;
 pub mod https;
 pub mod identity;
 pub mod lists;

@@ -73,6 +73,11 @@ impl Api {
         self.call(self.client.request(Method::POST, url).json(body)).await
     }
 
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.identity.center);
+        self.call(self.client.request(Method::DELETE, url)).await
+    }
+
     async fn call<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> anyhow::Result<T> {
         let request = match (&self.identity.login, &self.password) {
             (Some(login), Some(password)) => request.basic_auth(login, Some(password.as_str())),

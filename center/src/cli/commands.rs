@@ -29,7 +29,7 @@ const PAGE: usize = 1000;
 const NEW_PASSWORD: &str = "VERONA_ADMIN_PASSWORD";
 
 /// Runs one command with its API, and prints what it answers.
-fn run<T: Serialize>(
+pub(super) fn run<T: Serialize>(
     access: &Access,
     command: impl AsyncFnOnce(&Api) -> anyhow::Result<T>,
     print: impl FnOnce(&T),

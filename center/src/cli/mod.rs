@@ -2,6 +2,7 @@
 
 mod api;
 mod commands;
+mod groups;
 mod roles;
 mod show;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use uuid::Uuid;
 use verona_contract::config::OwnerCode;
+use verona_contract::groups::Rule;
 use verona_contract::ipnet::IpNet;
 use verona_contract::log::Stream;
 
@@ -52,6 +54,13 @@ enum Command {
         access: Access,
         #[command(subcommand)]
         command: ClientCommand,
+    },
+    /// Groups of clients, and what each may reach.
+    Group {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: GroupCommand,
     },
     /// Revocation lists.
     Crl {
@@ -238,6 +247,57 @@ enum ClientCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// Make a group; prints its id. A client in a group may do only what a rule of its groups allows.
+    Add {
+        /// Code of its owner; an admin leaves it out.
+        #[arg(long)]
+        owner: Option<OwnerCode>,
+        /// For people.
+        #[arg(long)]
+        name: String,
+        /// Such as "allow tcp 192.168.77.0/24 443,8000-8099" or "deny any 10.0.0.0/8". May be repeated: the first
+        /// that matches counts.
+        #[arg(long)]
+        rule: Vec<Rule>,
+    },
+    /// Groups.
+    List,
+    /// One group.
+    Show {
+        /// The group.
+        id: Uuid,
+    },
+    /// Replace a group's rules.
+    Rules {
+        /// The group.
+        id: Uuid,
+        /// As in `add`; none at all = nothing is allowed.
+        #[arg(long)]
+        rule: Vec<Rule>,
+    },
+    /// Put a client in.
+    Join {
+        /// The group.
+        id: Uuid,
+        /// The client.
+        client: Uuid,
+    },
+    /// Take a client out.
+    Leave {
+        /// The group.
+        id: Uuid,
+        /// The client.
+        client: Uuid,
+    },
+    /// Remove a group; its members stay clients.
+    Remove {
+        /// The group.
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum CrlCommand {
     /// The newest list of each issuer.
     List,
@@ -296,6 +356,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Owner { access, command } => commands::owner(&access, command),
         Command::Edge { access, command } => commands::edge(&access, command),
         Command::Client { access, command } => commands::client(&access, command),
+        Command::Group { access, command } => groups::group(&access, command),
         Command::Crl { access, command: CrlCommand::List } => commands::crl_list(&access),
         Command::Log { access, command } => commands::log(&access, command),
         Command::Admin { access, command } => commands::admin(&access, command),

@@ -12,6 +12,7 @@ pub(crate) mod changes;
 pub(crate) mod clients;
 pub(crate) mod configs;
 pub(crate) mod edges;
+pub(crate) mod groups;
 pub(crate) mod issuers;
 pub(crate) mod owners;
 pub(crate) mod scope;
@@ -25,7 +26,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("changes.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema.sql"), include_str!("changes.sql"), include_str!("groups.sql")];
 
 /// Idle reading connections that are kept.
 const READERS: usize = 8;

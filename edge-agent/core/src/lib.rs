@@ -13,6 +13,7 @@ pub mod condition;
 pub mod conntrack;
 pub mod endpoints;
 pub mod floors;
+pub mod groups;
 pub mod journal;
 pub mod network;
 pub mod policy;
