@@ -1,6 +1,7 @@
 //! Every rule of the certificate profile and of the path at the edge itself, with certificates made by openssl:
 //! the good one and the nearest bad one, as introductions, and the reason that is counted.
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(clippy::disallowed_methods, reason = "openssl reads and writes files")]
 
 mod harness;
 #[path = "../../../contract/tests/openssl/mod.rs"]
