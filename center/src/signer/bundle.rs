@@ -59,6 +59,16 @@ fn check_owner(
     issuers: &[IssuerState],
     now_s: i64,
 ) -> Result<(), BundleError> {
+    // What these say would be the web tier's word alone: nothing here remembers CAs of others, keys of identities
+    // or networks of sites, and with any of them a breached front could give a peer another's place.
+    let unknown = [
+        ("intermediates", owner.intermediates.is_empty()),
+        ("identities", owner.identities.is_empty()),
+        ("sites", owner.sites.is_empty()),
+    ];
+    if let Some((field, _)) = unknown.iter().find(|(_, empty)| !empty) {
+        return refuse(format!("{path}.{field}"), "not known to the signer, so not signed");
+    }
     let own = |issuer: &&IssuerState| matches!(issuer.kind, IssuerKind::Client | IssuerKind::Edge);
     for (index, anchor) in owner.anchors.iter().enumerate() {
         if !issuers.iter().filter(own).any(|issuer| issuer.issuer.der == anchor.0) {

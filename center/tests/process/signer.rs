@@ -42,7 +42,8 @@ fn configurations_must_fit_the_signers_memory() {
         center.ask_signer(&json!({"bundle": {"payload": encode(config.to_string())}}))
     };
     let owner = |config: &mut Value| config["tunnel"]["owners"][0].take();
-    let refusals: [Refusal<'_>; 7] = [
+    let anchor = good["tunnel"]["owners"][0]["anchors"][1].clone();
+    let refusals: [Refusal<'_>; 10] = [
         ("lower seq", &|c| c["seq"] = json!(1), "seq: must be above 1"),
         (
             "foreign anchor",
@@ -72,6 +73,29 @@ fn configurations_must_fit_the_signers_memory() {
             "far future",
             &|c| c["issued_at"] = json!("2090-01-01T00:00:00Z"),
             "issued_at: must be at most 300 s ahead",
+        ),
+        (
+            "an intermediate",
+            &|c| c["tunnel"]["owners"][0]["intermediates"] = json!([anchor]),
+            "owners[0].intermediates: not known to the signer",
+        ),
+        (
+            "another's place for a key",
+            &|c| {
+                c["tunnel"]["owners"][0]["identities"] = json!([{
+                    "key": "00".repeat(32), "addresses": ["10.8.0.9"],
+                    "subject": "urn:verona:client:3f2b0f4e-8c1d-4d52-9b5a-0d6c3f0e9a11",
+                }]);
+            },
+            "owners[0].identities: not known to the signer",
+        ),
+        (
+            "a site with networks of its choice",
+            &|c| {
+                let site = json!({"certificate": anchor, "subnets": ["10.8.0.8/29"], "keepalive_s": 25});
+                c["tunnel"]["owners"][0]["sites"] = json!([site]);
+            },
+            "owners[0].sites: not known to the signer",
         ),
         ("unknown field", &|c| c["tunnel"]["x"] = json!(1), "unknown field"),
     ];
