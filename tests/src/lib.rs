@@ -15,5 +15,6 @@ pub mod initiator;
 pub mod owner;
 pub mod pki;
 pub mod seeds;
+pub mod session;
 pub mod site;
 pub mod swarm;

@@ -5,17 +5,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "the benchmark reports a load that fails as it is")]
 
-use boringtun::noise::{Tunn, TunnResult};
+use boringtun::noise::TunnResult;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use verona_contract::control::Command as Ask;
-use verona_contract::key::Secret;
 use verona_tests::flood::{Flood, Kind, Plan, Stranger};
 use verona_tests::gate::Control;
 use verona_tests::owner::Owner;
+use verona_tests::session;
 use verona_tests::swarm::Swarm;
 
 #[derive(Parser)]
@@ -126,30 +126,8 @@ fn flood(kind: Kind, plan: Plan) {
     }
 }
 
-/// Two ends with a session.
-fn session() -> (Tunn, Tunn) {
-    let secrets = [Secret::new([1; 32]), Secret::new([2; 32])];
-    let end = |ours: &Secret, theirs: &Secret, index| {
-        let theirs = *theirs.x25519_public().unwrap().as_bytes();
-        Tunn::new((*ours.expose()).into(), theirs.into(), None, None, index, None)
-    };
-    let (mut one, mut other) = (end(&secrets[0], &secrets[1], 1), end(&secrets[1], &secrets[0], 2));
-    let (mut a, mut b, mut c) = ([0; 256], [0; 256], [0; 256]);
-    let TunnResult::WriteToNetwork(initiation) = one.format_handshake_initiation(&mut a, false) else {
-        panic!("no initiation")
-    };
-    let TunnResult::WriteToNetwork(response) = other.decapsulate(None, initiation, &mut b) else {
-        panic!("no response")
-    };
-    let TunnResult::WriteToNetwork(keepalive) = one.decapsulate(None, response, &mut c) else {
-        panic!("no keepalive")
-    };
-    assert!(matches!(other.decapsulate(None, keepalive, &mut a), TunnResult::Done));
-    (one, other)
-}
-
 fn cipher() {
-    let (mut one, mut other) = session();
+    let (mut one, mut other) = session::pair();
     let mut packet = vec![0; 1420];
     packet[..4].copy_from_slice(&[0x45, 0, 0x05, 0x8c]);
     let (mut sealed, mut opened) = (vec![0; 2048], vec![0; 2048]);
