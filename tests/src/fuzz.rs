@@ -10,6 +10,7 @@ use edge_agent_core::spool::segment;
 use prost::Message as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::LazyLock;
 use verona_contract::cert::{IdentityLeaf, Issuer, Leaf};
 use verona_contract::config::{self, EdgeConfig};
 use verona_contract::crl::VerifiedCrl;
@@ -99,11 +100,12 @@ fn certificate(data: &[u8]) {
 
 /// Lists come over HTTPS; the signature is checked late, so the parser meets anything.
 fn crl(data: &[u8]) {
-    let issuer = seeds::issuer();
-    if let Ok(list) = VerifiedCrl::verify(data, [&issuer]) {
+    static ISSUER: LazyLock<Issuer> = LazyLock::new(seeds::issuer);
+    let issuer = &*ISSUER;
+    if let Ok(list) = VerifiedCrl::verify(data, [issuer]) {
         assert_eq!(*list.issuer(), issuer.key_id);
         assert!(list.check_follows(&list.mark()).is_ok());
-        assert!(VerifiedCrl::verify(&[data, b"\0"].concat(), [&issuer]).is_err());
+        assert!(VerifiedCrl::verify(&[data, b"\0"].concat(), [issuer]).is_err());
     }
 }
 
@@ -122,8 +124,10 @@ fn dsse(data: &[u8]) {
     assert!(again.is_ok_and(|again| again.payload.0 == envelope.payload.0));
     // No key but the seeds' own may ever verify; under theirs only their own payload does.
     assert!(envelope.verify(config::PAYLOAD_TYPE, &[VerifyingKey::new([7; 32])], 1).is_err());
-    if let Ok(payload) = envelope.verify(config::PAYLOAD_TYPE, &[seeds::config_key()], 1) {
-        assert_eq!(payload, seeds::edge_config());
+    static SIGNED: LazyLock<(VerifyingKey, Vec<u8>)> =
+        LazyLock::new(|| (seeds::config_key(), seeds::edge_config()));
+    if let Ok(payload) = envelope.verify(config::PAYLOAD_TYPE, std::slice::from_ref(&SIGNED.0), 1) {
+        assert_eq!(payload, SIGNED.1);
     }
 }
 

@@ -12,6 +12,8 @@ use std::sync::LazyLock;
 use std::time::Instant;
 use verona_contract::binding::{self, Binding};
 use verona_contract::cert::{IdentityLeaf, Leaf};
+use verona_contract::control::Policy;
+use verona_contract::key::PublicKey;
 
 /// Keeps what the engine sends.
 #[derive(Debug, Default)]
@@ -51,12 +53,13 @@ fn now() -> Now {
 fn edge() -> (Engine, Sink) {
     let mut engine = Engine::new([7; 32], now());
     let sink = Sink::default();
-    let policy = VerifiedPolicy::new(seeds::policy()).expect("the seeds' policy is good");
-    engine.set_clock(now(), true);
-    engine.install_policy(now(), policy);
-    // One signature less in each of millions of runs.
+    // What signs is made once, not in each of millions of runs.
+    static POLICY: LazyLock<Policy> = LazyLock::new(seeds::policy);
     static LIST: LazyLock<CrlSet> =
         LazyLock::new(|| CrlSet::load(&seeds::list(), &[seeds::issuer()]).expect("the seeds' list is good"));
+    let policy = VerifiedPolicy::new(POLICY.clone()).expect("the seeds' policy is good");
+    engine.set_clock(now(), true);
+    engine.install_policy(now(), policy);
     assert!(engine.install_crl(now(), LIST.clone()).is_ok());
     (engine, sink)
 }
@@ -89,9 +92,10 @@ fn with_mac1(data: &[u8]) -> Option<Vec<u8>> {
         (0x10, introduction::SMALL | introduction::LARGE) => b"certmac1",
         _ => return None,
     };
-    let edge = seeds::edge_secret().x25519_public().ok()?;
+    static EDGE: LazyLock<PublicKey> =
+        LazyLock::new(|| seeds::edge_secret().x25519_public().expect("a good key"));
     let (message, _) = data.split_at(data.len() - 32);
-    let mac1 = forgery::mac1(label, &edge, message);
+    let mac1 = forgery::mac1(label, &EDGE, message);
     Some([message, &mac1, &data[data.len() - 16..]].concat())
 }
 
