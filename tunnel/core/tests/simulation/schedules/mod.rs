@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Verified, World};
 
 /// Steps of one schedule, at least and at most.
-const STEPS: (u64, u64) = (10, 24);
+const STEPS: (u64, u64) = (8, 16);
 
 #[test]
 fn schedules_of_good_and_evil_against_the_model() {
