@@ -5,6 +5,7 @@
 //! decision about errors, is left to the callers.
 
 mod ancillary;
+pub(crate) mod memory;
 pub(crate) mod mmsg;
 pub(crate) mod process;
 pub(crate) mod tun;
