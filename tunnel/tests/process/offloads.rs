@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
+use verona_contract::control::VERSION;
 
 use crate::pair::{End, Implementation, Outer, PATIENCE, Pair};
 
@@ -75,9 +76,8 @@ fn bracketed(address: &str) -> String {
 fn told(end: &End) -> BTreeMap<String, String> {
     let mut connection = BufReader::new(UnixStream::connect(end.control_socket()).unwrap());
     let mut last = String::new();
-    for line in
-        ["{\"id\":1,\"command\":{\"hello\":{\"version\":1}}}\n", "{\"id\":2,\"command\":\"status\"}\n"]
-    {
+    let hello = format!("{{\"id\":1,\"command\":{{\"hello\":{{\"version\":{VERSION}}}}}}}\n");
+    for line in [hello.as_str(), "{\"id\":2,\"command\":\"status\"}\n"] {
         connection.get_mut().write_all(line.as_bytes()).unwrap();
         last.clear();
         connection.read_line(&mut last).unwrap();
