@@ -166,4 +166,26 @@ mod tests {
             "calm again"
         );
     }
+
+    #[test]
+    fn many_sources_fill_no_memory_and_a_noisy_one_gets_its_share_only() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let mut now = Instant::now();
+        let mut load = Load::new([1; 32], now);
+        while load.judge(Work::Handshake, [192, 0, 2, 1].into(), now, || false) == Verdict::Process {}
+        let mut passed = 0;
+        for number in 0..100_000_u32 {
+            // As fast as keeps the global bucket empty.
+            now += Duration::from_micros(100);
+            load.judge(Work::Handshake, IpAddr::from(number.to_be_bytes()), now, || true);
+            let noisy = load.judge(Work::Handshake, [203, 0, 113, 1].into(), now, || true);
+            passed += u32::from(noisy == Verdict::Process);
+        }
+        assert_eq!(load.sources.len(), SLOTS);
+        // Ten seconds: its share, what the global bucket lets through, a fresh share each time that one of the
+        // others has taken its slot.
+        let global = 10 * HANDSHAKES.per_second;
+        let evictions = 100_000 / SLOTS as u32 + 20;
+        assert!(passed <= global + 10 * SOURCE.per_second + SOURCE.burst * evictions, "{passed}");
+    }
 }
