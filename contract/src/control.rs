@@ -305,6 +305,10 @@ pub struct PeerInfo {
     pub rx_bytes: u64,
     /// Octets sent to it inside the tunnel.
     pub tx_bytes: u64,
+    /// The largest IP packet on the way to its endpoint, octets, where that is known to be less than the
+    /// interface's MTU asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u16>,
 }
 
 /// How a certificate came to the edge.
@@ -403,6 +407,16 @@ pub enum Event {
     Expired {
         /// Its key.
         key: PublicKey,
+    },
+    /// What is known of the path to a peer has changed. Packets that are too large for it are cut or refused one
+    /// by one, so nothing has to be done; an interface with one peer may take the MTU as its own.
+    PathMtu {
+        /// The peer's key.
+        key: PublicKey,
+        /// The largest IP packet on the way, octets; none = as large as the interface asks for.
+        path_mtu: Option<u16>,
+        /// The MTU at which nothing in the tunnel is too large for this path, octets, from 1280 up.
+        interface_mtu: u16,
     },
 }
 

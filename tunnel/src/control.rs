@@ -25,7 +25,6 @@ use crate::data_plane::DataPlane;
 use crate::device::{DeviceHandle, Events};
 use crate::lines::{LineError, LineReader};
 use crate::local_socket::Limits;
-use crate::sys::memory;
 
 pub(crate) const LIMITS: Limits =
     Limits { connections: 16, read_timeout: None, write_timeout: Duration::from_secs(10) };
@@ -46,7 +45,6 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(device: DeviceHandle) -> Self {
-        memory::keep_little();
         Self { device, policies: Mutex::new(()), issuers: Mutex::new(()) }
     }
 
@@ -115,16 +113,12 @@ impl Connection<'_> {
                 }
             };
             // A long line is not kept while a million serial numbers are sorted.
-            let long = lines.release();
+            lines.release();
             let response = match request {
                 Ok(Request { id, command }) => Response { id, result: self.execute(command) },
                 Err(refused) => *refused,
             };
-            let answered = self.writer.write(&Line::Response(response));
-            if long {
-                memory::give_back();
-            }
-            if answered.is_err() {
+            if self.writer.write(&Line::Response(response)).is_err() {
                 return;
             }
         }

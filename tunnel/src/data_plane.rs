@@ -17,8 +17,9 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::commands::Inbox;
 use crate::events::Subscribers;
 use crate::outlet::Outlet;
+use crate::sys::ancillary::Witness;
 use crate::tun::{self, PacketBatch, Tun};
-use crate::udp::{BindError, DatagramBatch, Sockets};
+use crate::udp::{BindError, DatagramBatch, ErrorBatch, Sockets};
 
 /// Commands per turn.
 const COMMANDS: usize = 64;
@@ -62,6 +63,8 @@ struct Ready {
     went_up: bool,
     tun_error: bool,
     datagrams: [bool; 2],
+    /// Errors about what was sent wait.
+    errors: [bool; 2],
 }
 
 /// State of the data-plane thread. Jobs from other threads get it by exclusive reference.
@@ -123,6 +126,7 @@ impl DataPlane {
     pub(crate) fn run(mut self) -> StopReason {
         let mut batches = Batches {
             datagrams: [DatagramBatch::new(self.seed), DatagramBatch::new(self.seed)],
+            errors: ErrorBatch::new(),
             packets: PacketBatch::new(),
         };
         // A new interface is down; this also arms the wake-up for when it goes up.
@@ -154,6 +158,9 @@ impl DataPlane {
         let more_commands = self.take_commands(ready.commands);
         let now = read_clocks();
         for family in [0, 1] {
+            if ready.errors[family] {
+                self.take_errors(family, &mut batches.errors);
+            }
             if ready.datagrams[family] {
                 self.take_datagrams(family, now, &mut batches.datagrams[family]);
             }
@@ -198,8 +205,11 @@ impl DataPlane {
                     ready.went_up = event.events().contains(EpollFlags::EPOLLOUT);
                     ready.tun_error = event.events().intersects(broken);
                 }
-                data if data == Source::V4 as u64 => ready.datagrams[0] |= readable,
-                _ => ready.datagrams[1] |= readable,
+                data => {
+                    let family = usize::from(data != Source::V4 as u64);
+                    ready.datagrams[family] |= readable;
+                    ready.errors[family] = event.events().intersects(broken);
+                }
             }
         }
         Ok(ready)
@@ -243,6 +253,16 @@ impl DataPlane {
             Ok(false) => {}
             // An ICMP error or the like: reading it cleared it, and WireGuard's timers handle loss.
             Err(_) => self.socket_errors += 1,
+        }
+    }
+
+    /// Tells the engine of datagrams that were too large.
+    fn take_errors(&self, family: usize, batch: &mut ErrorBatch) {
+        if let Some(socket) = self.outlet.sockets().and_then(|sockets| sockets.by_family()[family]) {
+            batch.drain(socket, |report| {
+                let quoted = (report.witness == Witness::Router).then_some(report.quoted);
+                self.engine.path_too_big(report.to, report.mtu, quoted);
+            });
         }
     }
 
@@ -350,6 +370,7 @@ impl DataPlane {
 struct Batches {
     /// IPv4, IPv6.
     datagrams: [DatagramBatch; 2],
+    errors: ErrorBatch,
     packets: PacketBatch,
 }
 

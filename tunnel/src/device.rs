@@ -18,6 +18,7 @@ use verona_contract::control::{Event, Status};
 use crate::commands::{self, Commands, Stopped};
 use crate::control;
 use crate::data_plane::{DataPlane, StopReason, read_clocks};
+use crate::link_statistics;
 use crate::local_socket::{self, LocalListener, LocalSocketError};
 use crate::offloads::{Offloads, Switches, self_test};
 use crate::stop::Stop;
@@ -40,6 +41,9 @@ pub struct DeviceConfig {
     pub control: Option<PathBuf>,
     /// The offloads that are not to be used. Default: none, so what the kernel can do is used.
     pub without: Switches,
+    /// Whether the service class (DSCP) of packets is copied to their datagrams. Default: not, since it tells
+    /// an observer what kind of traffic flows; lines that schedule by it want it.
+    pub copy_dscp: bool,
 }
 
 impl DeviceConfig {
@@ -52,6 +56,7 @@ impl DeviceConfig {
             uapi: None,
             control: None,
             without: Switches::default(),
+            copy_dscp: false,
         }
     }
 }
@@ -136,7 +141,8 @@ impl Device {
         let stop = Stop::new().map_err(system("creating an eventfd"))?;
         let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
         let now = read_clocks();
-        let engine = Engine::new(entropy()?, now);
+        let mut engine = Engine::new(entropy()?, now);
+        engine.set_copy_dscp(config.copy_dscp);
         let seed = entropy()?.first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
         let data_plane = DataPlane::new(tun, engine, inbox, now, seed).map_err(system("setting up epoll"))?;
         let mut device = Self {
@@ -253,7 +259,12 @@ impl DeviceHandle {
     /// [`Stopped`] when the device is gone.
     pub fn status(&self) -> Result<Status, Stopped> {
         let name = self.name.to_string();
-        self.commands.run(move |data_plane| data_plane.status(name))
+        let mut status = self.commands.run(move |data_plane| data_plane.status(name))?;
+        // Asked here, not in the data plane's thread. None: the interface was moved.
+        if let Ok(Some(drops)) = link_statistics::queue_drops(&self.name) {
+            status.counters.totals.insert("tun_dropped".to_owned(), drops);
+        }
+        Ok(status)
     }
 
     /// Events from now on. `None` when there are too many subscribers.

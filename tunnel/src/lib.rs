@@ -38,6 +38,7 @@ mod data_plane;
 mod device;
 mod events;
 mod lines;
+mod link_statistics;
 mod local_socket;
 mod offloads;
 mod outlet;

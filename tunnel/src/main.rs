@@ -44,6 +44,9 @@ struct Arguments {
         hide_default_value = true
     )]
     no_offload: Switches,
+    /// Copy the service class (DSCP) of packets to the datagrams that carry them.
+    #[arg(long)]
+    copy_dscp: bool,
     /// Name of the interface to create.
     interface: InterfaceName,
 }
@@ -109,7 +112,13 @@ fn device_config(arguments: Arguments) -> anyhow::Result<DeviceConfig> {
         Some(fd) => UapiSocket::Inherited(fd),
         None => UapiSocket::Bind,
     };
-    Ok(DeviceConfig { interface, uapi: Some(uapi), control, without: arguments.no_offload })
+    Ok(DeviceConfig {
+        interface,
+        uapi: Some(uapi),
+        control,
+        without: arguments.no_offload,
+        copy_dscp: arguments.copy_dscp,
+    })
 }
 
 /// wireguard-go's `LOG_LEVEL`, with `info` between its two.

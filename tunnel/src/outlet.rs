@@ -7,11 +7,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use edge_tunnel_core::Output;
+use edge_tunnel_core::{Marks, Output};
 
 use crate::sources::Sources;
 use crate::tun::{Tun, WriteQueue};
-use crate::udp::{DatagramBatch, SendQueue, Sockets};
+use crate::udp::{Carriage, DatagramBatch, SendQueue, Sockets};
 
 /// Losses at the outlet since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Losses {
     pub(crate) send_dropped: u64,
     /// Packets that the TUN interface did not take.
     pub(crate) tun_failed: u64,
+    /// Datagrams that the sockets had no room for.
+    pub(crate) receive_dropped: u64,
 }
 
 /// The queues and what they empty into.
@@ -34,6 +36,8 @@ pub(crate) struct Outlet {
     sources: Sources,
     /// The datagram being written: its family's index and destination.
     open: Option<(usize, SocketAddr)>,
+    /// How it is to travel.
+    marks: Marks,
     /// Whether the packet being written has its place in the queue.
     packet_open: bool,
     /// Written to when there is no room, so that the engine need not care.
@@ -51,6 +55,7 @@ impl Outlet {
             packets: WriteQueue::new(),
             sources: Sources::new(),
             open: None,
+            marks: Marks::default(),
             packet_open: false,
             discard: Vec::new(),
             losses: Losses::default(),
@@ -67,9 +72,11 @@ impl Outlet {
 
     /// Replaces the sockets. What still waits goes out by the new ones, or is dropped without any.
     pub(crate) fn set_sockets(&mut self, sockets: Option<Sockets>) {
-        self.sockets = sockets;
-        if self.sockets.is_none() {
-            for queue in &mut self.datagrams {
+        let old = std::mem::replace(&mut self.sockets, sockets);
+        self.losses.receive_dropped += old.map_or(0, |old| old.receive_dropped());
+        for queue in &mut self.datagrams {
+            queue.socket_replaced();
+            if self.sockets.is_none() {
                 self.losses.send_dropped += queue.clear();
             }
         }
@@ -82,7 +89,8 @@ impl Outlet {
     }
 
     pub(crate) fn losses(&self) -> Losses {
-        self.losses
+        let now = self.sockets.as_ref().map_or(0, Sockets::receive_dropped);
+        Losses { receive_dropped: self.losses.receive_dropped + now, ..self.losses }
     }
 
     /// Empties the queues as far as the sockets take it. Returns whether each family's socket is full,
@@ -119,6 +127,7 @@ impl Output for Outlet {
     fn datagram_buffer(&mut self, to: SocketAddr, len: usize) -> &mut [u8] {
         let family = usize::from(to.is_ipv6());
         self.open = None;
+        self.marks = Marks::default();
         if !self.datagrams[family].has_room(len) {
             self.flush_datagrams(family);
         }
@@ -134,10 +143,15 @@ impl Output for Outlet {
             Some((family, to)) => {
                 let queue = &mut self.datagrams[family];
                 let kind = queue.space(len).first().copied().unwrap_or_default();
-                queue.push(to, self.sources.choose(to, kind), len);
+                let carriage = Carriage { from: self.sources.choose(to, kind), marks: self.marks };
+                queue.push(to, carriage, len);
             }
             None => self.losses.send_dropped += 1,
         }
+    }
+
+    fn mark_datagram(&mut self, marks: Marks) {
+        self.marks = marks;
     }
 
     fn packet_buffer(&mut self, len: usize) -> &mut [u8] {

@@ -7,7 +7,9 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+
+use crate::sys::ancillary::Local;
 
 /// Peers remembered. Two that share a slot take turns; the other gets the kernel's choice.
 const SLOTS: usize = 4096;
@@ -23,8 +25,8 @@ const COOKIE_REPLY: u8 = 3;
 /// The pairing of peers with our addresses.
 pub(crate) struct Sources {
     /// What may be answered in this batch.
-    arrivals: Vec<(SocketAddr, IpAddr)>,
-    slots: Box<[Option<(SocketAddr, IpAddr)>]>,
+    arrivals: Vec<(SocketAddr, Local)>,
+    slots: Box<[Option<(SocketAddr, Local)>]>,
     hasher: RandomState,
 }
 
@@ -43,14 +45,14 @@ impl Sources {
     }
 
     /// Replaces the arrivals by those of the batch that is about to be handled: source, local address.
-    pub(crate) fn begin_batch(&mut self, arrivals: impl Iterator<Item = (SocketAddr, IpAddr)>) {
+    pub(crate) fn begin_batch(&mut self, arrivals: impl Iterator<Item = (SocketAddr, Local)>) {
         self.arrivals.clear();
         self.arrivals.extend(arrivals);
     }
 
     /// The address from which to send a message with first octet `kind` to `to`; `None` leaves it to the
     /// kernel.
-    pub(crate) fn choose(&mut self, to: SocketAddr, kind: u8) -> Option<IpAddr> {
+    pub(crate) fn choose(&mut self, to: SocketAddr, kind: u8) -> Option<Local> {
         if matches!(kind, RESPONSE | COOKIE_REPLY) {
             // The last one, if a peer wrote to several: its newest wish.
             let arrival = self.arrivals.iter().rev().find(|(from, _)| *from == to);
@@ -87,8 +89,8 @@ mod tests {
         ([192, 0, 2, 9], port).into()
     }
 
-    fn local(last: u8) -> IpAddr {
-        [203, 0, 113, last].into()
+    fn local(last: u8) -> Local {
+        Local { address: [203, 0, 113, last].into(), interface: 2 }
     }
 
     #[test]

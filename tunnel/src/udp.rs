@@ -6,11 +6,13 @@
 //! are counted and never end the data plane. Who sent a datagram, and whether to answer, is left to
 //! the engine.
 
+mod errors;
 mod receive;
 mod send;
 
+pub(crate) use errors::ErrorBatch;
 pub(crate) use receive::DatagramBatch;
-pub(crate) use send::SendQueue;
+pub(crate) use send::{Carriage, SendQueue};
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,6 +23,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use verona_contract::control::OffCause;
 
 use crate::offloads::{Offload, Offloads};
+use crate::sys::path::{self, TooLarge};
 
 /// Receive and send buffer of each socket, octets. Absorbs a burst while the thread is busy
 /// elsewhere: about 60 ms at 1 Gbit/s. wireguard-go asks for the same.
@@ -105,6 +108,12 @@ impl Sockets {
         [self.v4.as_ref().map(AsFd::as_fd), self.v6.as_ref().map(AsFd::as_fd)]
     }
 
+    /// Datagrams that the sockets had no room for since they were opened.
+    pub(crate) fn receive_dropped(&self) -> u64 {
+        let count = |socket| path::receive_dropped(socket).map_or(0, u64::from);
+        self.by_family().into_iter().flatten().map(count).sum()
+    }
+
     /// Sets the mark of everything sent from now on.
     pub(crate) fn set_fwmark(&self, fwmark: u32) -> io::Result<()> {
         for socket in [&self.v4, &self.v6].into_iter().flatten() {
@@ -127,9 +136,14 @@ fn open_family(
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            socket.set_recv_tclass_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
         } else {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            socket.set_recv_tos_v4(true)?;
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
         }
+        path::set_too_large(socket.as_fd(), address.is_ipv6(), TooLarge::Fragment)?;
         if fwmark != 0 {
             socket.set_mark(fwmark)?;
         }

@@ -121,6 +121,7 @@ mod tests {
             last_handshake: None,
             rx_bytes: 0,
             tx_bytes: 0,
+            path_mtu: None,
         }
     }
 

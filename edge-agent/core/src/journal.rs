@@ -138,6 +138,11 @@ pub fn of_event(event: &Event) -> Option<Draft> {
             .with("key", key)
             .with("old", old)
             .with("new", new),
+        Event::PathMtu { key, path_mtu, .. } => {
+            let size = path_mtu.map_or_else(|| "all sizes".to_owned(), |mtu| format!("{mtu} octets"));
+            Draft::new(Stream::Flow, "client.path-mtu", format!("the path to {key} carries {size}"))
+                .with("key", key)
+        }
         Event::Expired { key } => {
             auth("client.expired", format!("session of {key} ended: nothing was heard")).with("key", key)
         }

@@ -34,6 +34,7 @@ fn status(state: &State) -> String {
     lines.push(("tunnel", tunnel(state)));
     if let Some(status) = &state.tunnel.status {
         lines.push(("offloads", offloads(&status.offloads)));
+        lines.push(("losses", losses(&status.counters.totals)));
     }
     let belief = if state.clock.trusted { "trusted" } else { "not trusted" };
     lines.push(("clock", format!("{}, {belief}: {}", jst_ns(state.clock.now_ns), state.clock.reason)));
@@ -86,6 +87,21 @@ fn offloads(states: &BTreeMap<String, OffloadState>) -> String {
     }
 }
 
+/// What was dropped since the tunnel started because a buffer was full, or nobody took it.
+fn losses(totals: &BTreeMap<String, u64>) -> String {
+    let kinds = [
+        ("udp_receive_dropped", "datagrams found the socket full"),
+        ("send_dropped", "datagrams found no room to leave"),
+        ("send_failed", "datagrams were refused by the network"),
+        ("tun_dropped", "packets found the interface's queue full"),
+        ("tun_failed", "packets were refused by the interface"),
+    ];
+    let count = |name| totals.get(name).copied().filter(|&count| count > 0);
+    let some: Vec<String> =
+        kinds.iter().filter_map(|(name, what)| Some(format!("{} {what}", count(*name)?))).collect();
+    if some.is_empty() { "none".to_owned() } else { some.join(", ") }
+}
+
 fn tunnel(state: &State) -> String {
     match (&state.tunnel.status, &state.tunnel.failure) {
         (Some(status), _) => {
@@ -114,11 +130,21 @@ fn peers(list: &[PeerInfo]) -> String {
             peer.last_handshake.map_or_else(|| "never".to_owned(), jst),
             octets(peer.rx_bytes),
             octets(peer.tx_bytes),
+            peer.path_mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string()),
             jst(peer.not_after),
         ]
     };
-    let head =
-        ["SUBJECT", "ADDRESSES", "SOURCE", "ENDPOINT", "LAST HANDSHAKE", "RX", "TX", "CERTIFICATE UNTIL"];
+    let head = [
+        "SUBJECT",
+        "ADDRESSES",
+        "SOURCE",
+        "ENDPOINT",
+        "LAST HANDSHAKE",
+        "RX",
+        "TX",
+        "PATH MTU",
+        "CERTIFICATE UNTIL",
+    ];
     table(&head, &list.iter().map(row).collect::<Vec<_>>())
 }
 

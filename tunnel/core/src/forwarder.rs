@@ -10,6 +10,7 @@
 
 use crate::identity::ReachKeys;
 use crate::line::{Line, Site, Traffic};
+use crate::path_reports::Reports;
 use crate::peers::PeerId;
 use crate::schedule::Activity;
 use crate::tally::{Ledger, Tally};
@@ -38,6 +39,10 @@ pub(crate) struct View {
     /// Whether introductions are for us.
     pub(crate) certified: bool,
     pub(crate) mtu: usize,
+    /// Whether the service class of packets is copied to their datagrams.
+    pub(crate) copy_dscp: bool,
+    /// What is known of narrow paths, and no line has read yet.
+    pub(crate) reports: Reports,
 }
 
 /// The lines of some peers, by number.
@@ -56,6 +61,12 @@ pub(crate) struct Glance {
     pub(crate) keys_until: Option<Instant>,
     /// When the next handshake is for us to begin.
     pub(crate) rekey_at: Option<Instant>,
+    /// When the path has to be asked again.
+    pub(crate) path_due: Option<Instant>,
+    /// Whether that has changed and nobody was told.
+    pub(crate) path_news: bool,
+    /// The largest IP packet on the way to the peer, where that is known to be less than asked for.
+    pub(crate) path_mtu: Option<u16>,
     /// Whether there is news that nobody was told, or the bell for it was not heard.
     pub(crate) has_news: bool,
 }
@@ -65,7 +76,13 @@ impl Forwarder {
     pub(crate) fn new(shards: usize, mtu: usize) -> Self {
         Self {
             shards: (0..shards.clamp(1, 128)).map(|_| Mutex::default()).collect(),
-            view: Mutex::new(Arc::new(View { reach: None, certified: false, mtu })),
+            view: Mutex::new(Arc::new(View {
+                reach: None,
+                certified: false,
+                mtu,
+                copy_dscp: false,
+                reports: Reports::default(),
+            })),
             version: AtomicU64::new(0),
             ledgers: Mutex::default(),
         }

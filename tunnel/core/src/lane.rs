@@ -6,8 +6,11 @@
 
 use crate::allowed_ips::{RouteReader, Routes};
 use crate::cookie;
+use crate::datagram::Datagram;
+use crate::ecn::Ecn;
 use crate::events::Telling;
 use crate::forwarder::{Forwarder, RUN, Shard, View};
+use crate::icmp::Allowance;
 use crate::ip_packet;
 use crate::line::{Line, Received, Way};
 use crate::message::Message;
@@ -34,6 +37,7 @@ pub struct Lane {
     ledger: Arc<Ledger>,
     telling: [Telling; 3],
     padded: Box<[u8]>,
+    allowance: Allowance,
     locks: u64,
 }
 
@@ -48,25 +52,26 @@ impl Lane {
             tally: Tally::default(),
             telling: [Telling::default(); 3],
             padded: vec![0; MAX_PACKET].into(),
+            allowance: Allowance::default(),
             locks: 0,
         }
     }
 
     /// Takes a batch of datagrams from the network, each with its source.
-    pub fn handle_datagrams<'a>(
+    pub fn handle_datagrams<'a, D: Into<Datagram<'a>>>(
         &mut self,
         now: Now,
-        batch: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+        batch: impl Iterator<Item = D>,
         out: &mut impl Output,
         upcalls: &mut impl Upcalls,
     ) {
         self.run(|lane, hold| {
-            for (from, datagram) in batch {
+            for datagram in batch {
                 if out.is_full() {
                     hold.release();
                     out.make_room();
                 }
-                lane.datagram(now, (from, datagram), hold, out, upcalls);
+                lane.datagram(now, datagram.into(), hold, out, upcalls);
             }
         });
     }
@@ -103,6 +108,15 @@ impl Lane {
         self.handle_datagrams(now, std::iter::once((from, datagram)), out, upcalls);
     }
 
+    /// Takes the word of a router that a datagram to `to` was too large, with the beginning of its payload as
+    /// quoted, or of our own host without any: `mtu` octets would pass. What concerns no line is of no effect.
+    pub fn path_too_big(&self, to: SocketAddr, mtu: u16, quoted: Option<&[u8]>) {
+        self.forwarder.change_view(|view| match quoted {
+            Some(quoted) => drop(view.reports.push_router(to, mtu, quoted)),
+            None => view.reports.push_host(to, mtu),
+        });
+    }
+
     /// How often a shard was locked since the lane was made.
     #[must_use]
     pub const fn locks(&self) -> u64 {
@@ -122,6 +136,7 @@ impl Lane {
                 tally: &mut self.tally,
                 telling: &mut self.telling,
                 padded: &mut self.padded,
+                allowance: &mut self.allowance,
             },
             &mut hold,
         );
@@ -156,17 +171,27 @@ struct Active<'l> {
     tally: &'l mut Tally,
     telling: &'l mut [Telling; 3],
     padded: &'l mut [u8],
+    allowance: &'l mut Allowance,
 }
 
 impl Active<'_> {
     fn way<'w, O: Output>(&'w mut self, out: &'w mut O) -> Way<'w, O> {
-        Way { out, routes: self.routes, mtu: self.view.mtu, padded: self.padded, tally: self.tally }
+        Way {
+            out,
+            routes: self.routes,
+            mtu: self.view.mtu,
+            copy_dscp: self.view.copy_dscp,
+            reports: &self.view.reports,
+            allowance: self.allowance,
+            padded: self.padded,
+            tally: self.tally,
+        }
     }
 
     fn datagram<O: Output>(
         &mut self,
         now: Now,
-        (from, datagram): (SocketAddr, &[u8]),
+        Datagram { from, ecn, octets: datagram }: Datagram<'_>,
         hold: &mut Hold<'_>,
         out: &mut O,
         upcalls: &mut impl Upcalls,
@@ -175,7 +200,7 @@ impl Active<'_> {
         let result = match Message::parse(datagram) {
             None => Err(Refusal::Malformed),
             Some(Message::Data { receiver }) => {
-                self.data(now, (from, receiver, datagram), hold, out, upcalls)
+                self.data(now, (from, ecn, receiver, datagram), hold, out, upcalls)
             }
             Some(Message::CookieReply(_)) => Ok(true),
             // Only an edge with a policy knows what to do with a certificate.
@@ -193,14 +218,14 @@ impl Active<'_> {
     fn data<O: Output>(
         &mut self,
         now: Now,
-        (from, receiver, datagram): (SocketAddr, u32, &[u8]),
+        (from, ecn, receiver, datagram): (SocketAddr, Ecn, u32, &[u8]),
         hold: &mut Hold<'_>,
         out: &mut O,
         upcalls: &mut impl Upcalls,
     ) -> Result<bool, Refusal> {
         let id = PeerId::of_session(receiver);
         let line = hold.shard(id).line(id).ok_or(Refusal::UnknownSession)?;
-        let received = line.receive(id, now, (from, receiver), datagram, &mut self.way(out));
+        let received = line.receive(id, now, (from, ecn, receiver), datagram, &mut self.way(out));
         self.ring(id, line, upcalls);
         match received {
             Received::Done => Ok(false),

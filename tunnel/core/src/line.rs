@@ -6,9 +6,17 @@
 //! late packets after, the other one serves. What the engine must know is noted here ([`News`]) and told by a
 //! bell that may be missed: the engine looks by itself once a second. Who may have a line is decided there.
 
+mod carriage;
+
 use crate::allowed_ips::Routes;
+use crate::ecn::{self, Ecn, Merged};
 use crate::forwarder::Glance;
-use crate::output::Output;
+use crate::icmp::Allowance;
+use crate::message::DATA_OVERHEAD;
+use crate::outer_path::OuterPath;
+use crate::output::{Marks, Output};
+use crate::path_mtu::Probe;
+use crate::path_reports::Reports;
 use crate::peers::PeerId;
 use crate::schedule::Activity;
 use crate::tally::Tally;
@@ -31,6 +39,7 @@ pub(crate) struct Line {
     site: Option<Site>,
     pub(crate) activity: Activity,
     pub(crate) traffic: Traffic,
+    path: OuterPath,
     queue: VecDeque<Box<[u8]>>,
     news: News,
     /// Whether the bell was rung and the engine has not come yet.
@@ -86,6 +95,9 @@ pub(crate) struct Way<'a, O> {
     pub(crate) out: &'a mut O,
     pub(crate) routes: &'a Routes,
     pub(crate) mtu: usize,
+    pub(crate) copy_dscp: bool,
+    pub(crate) reports: &'a Reports,
+    pub(crate) allowance: &'a mut Allowance,
     /// Room for a padded packet of any size.
     pub(crate) padded: &'a mut [u8],
     pub(crate) tally: &'a mut Tally,
@@ -112,6 +124,7 @@ impl Line {
             site: None,
             activity: Activity::new(now),
             traffic: Traffic::default(),
+            path: OuterPath::new(),
             queue: VecDeque::new(),
             news: News::default(),
             rung: false,
@@ -141,7 +154,7 @@ impl Line {
         &mut self,
         id: PeerId,
         now: Now,
-        (from, receiver): (SocketAddr, u32),
+        (from, ecn, receiver): (SocketAddr, Ecn, u32),
         datagram: &[u8],
         way: &mut Way<'_, O>,
     ) -> Received {
@@ -149,15 +162,20 @@ impl Line {
         let Some(transport) = self.transports[which].as_deref_mut() else {
             return if self.taken == Some(which) { Received::Later } else { Received::UnknownSession };
         };
-        let opened = transport.open(datagram, receiver, now.mono, way.out.packet_buffer(datagram.len()));
+        let buffer = way.out.packet_buffer(datagram.len());
+        let opened = transport.open(datagram, receiver, now.mono, buffer);
+        let mut probe = None;
         match opened {
             Opened::Packet(len, source) if way.routes.lookup(source) == Some(id) => {
-                way.out.commit_packet(len);
-                way.tally.rx_packets += 1;
-                self.traffic.rx_inner += len as u64;
+                if way.tally.note(ecn::merge(ecn, &mut buffer[..len])) != Merged::Dropped {
+                    way.out.commit_packet(len);
+                    way.tally.rx_packets += 1;
+                    self.traffic.rx_inner += len as u64;
+                }
             }
             Opened::Packet(..) => way.tally.packets_wrong_source += 1,
-            Opened::Keepalive | Opened::NotIp => {}
+            Opened::NotIp => probe = Probe::parse(&buffer[..datagram.len() - DATA_OVERHEAD]),
+            Opened::Keepalive => {}
             Opened::Refused => {
                 way.tally.data_refused += 1;
                 return Received::Done;
@@ -173,6 +191,9 @@ impl Line {
             self.news.confirmed = Some((count + 1, from));
             self.sending = which;
             self.flush(now.mono, way);
+        }
+        if let Some(probe) = probe {
+            self.take_probe(now.mono, probe, way);
         }
         Received::Done
     }
@@ -201,7 +222,7 @@ impl Line {
             None => None,
         };
         match endpoint.filter(|_| self.has_keys(now)) {
-            Some(endpoint) => self.seal(now, endpoint, packet, way),
+            Some(endpoint) => self.carry(now, endpoint, packet, way),
             None => {
                 if !packet.is_empty() {
                     if self.queue.len() >= MAX_QUEUE {
@@ -217,10 +238,22 @@ impl Line {
         }
     }
 
-    fn seal<O: Output>(&mut self, now: Instant, endpoint: SocketAddr, packet: &[u8], way: &mut Way<'_, O>) {
+    /// Seals a packet that fits the path.
+    fn seal<O: Output>(
+        &mut self,
+        now: Instant,
+        (endpoint, marks): (SocketAddr, Marks),
+        packet: &[u8],
+        way: &mut Way<'_, O>,
+    ) {
         let Some(transport) = self.transports[self.sending].as_deref_mut() else { return };
-        let buffer = way.out.datagram_buffer(endpoint, sealed_len(packet.len(), way.mtu));
-        let Some(len) = transport.seal(packet, way.mtu, way.padded, buffer) else { return };
+        let mtu = self.path.padding_limit(endpoint, way.mtu);
+        let buffer = way.out.datagram_buffer(endpoint, sealed_len(packet.len(), mtu));
+        let Some(len) = transport.seal(packet, mtu, way.padded, buffer) else { return };
+        self.path.sealed(buffer);
+        if marks != Marks::default() {
+            way.out.mark_datagram(marks);
+        }
         way.out.commit_datagram(len);
         let rekey = !packet.is_empty() && transport.wants_rekey(now, REKEY_AFTER);
         self.activity.sent(now, !packet.is_empty());
@@ -292,6 +325,9 @@ impl Line {
             traffic: self.traffic,
             keys_until: self.keys_until(),
             rekey_at: self.transports[self.sending].as_ref().and_then(|transport| transport.rekey_at()),
+            path_due: self.path.due(),
+            path_mtu: self.path.limit(),
+            path_news: self.path.has_news(),
             has_news: wants_handshake || confirmed.is_some() || roamed.is_some(),
         }
     }

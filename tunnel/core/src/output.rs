@@ -12,6 +12,11 @@ pub trait Output {
     fn datagram_buffer(&mut self, to: SocketAddr, len: usize) -> &mut [u8];
     /// Sends the first `len` octets of the last datagram buffer.
     fn commit_datagram(&mut self, len: usize);
+    /// How the datagram in the last buffer is to travel; asked before its commit, if it is not the default. An
+    /// output that cannot do it sends the datagram all the same.
+    fn mark_datagram(&mut self, marks: Marks) {
+        let _ = marks;
+    }
     /// A buffer of at least `len` octets for one inner IP packet.
     fn packet_buffer(&mut self, len: usize) -> &mut [u8];
     /// Hands the first `len` octets of the last packet buffer to the TUN device.
@@ -23,6 +28,15 @@ pub trait Output {
     }
     /// Empties the buffers. No lock is held here, so it may take a system call, which nothing else may.
     fn make_room(&mut self) {}
+}
+
+/// What the IP header of a datagram says beside its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// ToS (IPv4) or traffic class (IPv6): DSCP and ECN.
+    pub tos: u8,
+    /// Routers must not cut it, nor our own host: what is too large is dropped, and said so.
+    pub dont_fragment: bool,
 }
 
 /// Sends octets that exist already: handshake messages and the flushed queue, never the fast path.

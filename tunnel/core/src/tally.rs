@@ -1,6 +1,7 @@
 //! What a lane counts. Each lane counts for itself and publishes after each batch, so that counting costs no
 //! more than an addition and nobody waits for a reader.
 
+use crate::ecn::Merged;
 use std::sync::atomic::{AtomicU64, Ordering};
 use verona_contract::control::Refusal;
 
@@ -22,14 +23,22 @@ pub(crate) struct Tally {
     pub(crate) malformed: u64,
     pub(crate) mac1: u64,
     pub(crate) unknown_session: u64,
+    /// Packets that got the mark of their datagram, were dropped for it, or had one that no honest path makes.
+    pub(crate) ecn_marked: u64,
+    pub(crate) ecn_dropped: u64,
+    pub(crate) ecn_unexpected: u64,
+    /// Packets that were cut for the path, or refused for their size.
+    pub(crate) packets_cut: u64,
+    pub(crate) packets_too_big: u64,
 }
 
-const COUNTS: usize = 11;
+const COUNTS: usize = 16;
 
 impl Tally {
     const fn to_array(self) -> [u64; COUNTS] {
         let Self { rx_bytes, tx_bytes, rx_packets, tx_packets, packets_unroutable, .. } = self;
         let Self { packets_wrong_source, data_refused, upcalls_dropped, malformed, mac1, .. } = self;
+        let Self { ecn_marked, ecn_dropped, ecn_unexpected, packets_cut, packets_too_big, .. } = self;
         [
             rx_bytes,
             tx_bytes,
@@ -42,12 +51,18 @@ impl Tally {
             malformed,
             mac1,
             self.unknown_session,
+            ecn_marked,
+            ecn_dropped,
+            ecn_unexpected,
+            packets_cut,
+            packets_too_big,
         ]
     }
 
     const fn from_array(counts: [u64; COUNTS]) -> Self {
         let [rx_bytes, tx_bytes, rx_packets, tx_packets, packets_unroutable, rest @ ..] = counts;
-        let [packets_wrong_source, data_refused, upcalls_dropped, malformed, mac1, unknown_session] = rest;
+        let [packets_wrong_source, data_refused, upcalls_dropped, malformed, mac1, rest @ ..] = rest;
+        let [unknown_session, ecn_marked, ecn_dropped, ecn_unexpected, packets_cut, packets_too_big] = rest;
         Self {
             rx_bytes,
             tx_bytes,
@@ -60,7 +75,23 @@ impl Tally {
             malformed,
             mac1,
             unknown_session,
+            ecn_marked,
+            ecn_dropped,
+            ecn_unexpected,
+            packets_cut,
+            packets_too_big,
         }
+    }
+
+    /// Counts what became of a packet with the mark of its datagram.
+    pub(crate) const fn note(&mut self, merged: Merged) -> Merged {
+        match merged {
+            Merged::Kept => {}
+            Merged::Marked => self.ecn_marked += 1,
+            Merged::Unexpected => self.ecn_unexpected += 1,
+            Merged::Dropped => self.ecn_dropped += 1,
+        }
+        merged
     }
 
     /// The sum of both.

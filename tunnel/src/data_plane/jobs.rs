@@ -83,6 +83,7 @@ impl DataPlane {
             ("send_failed", losses.send_failed),
             ("send_dropped", losses.send_dropped),
             ("tun_failed", losses.tun_failed),
+            ("udp_receive_dropped", losses.receive_dropped),
             ("socket_errors", self.socket_errors),
             ("datagrams_crowded_out", self.datagrams_crowded_out),
             ("packets_uncut", self.packets_uncut),

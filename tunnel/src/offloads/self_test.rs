@@ -18,7 +18,7 @@ use verona_contract::control::OffCause;
 
 use super::{Offload, Offloads, Switches};
 use crate::tun::{PacketBatch, WriteQueue};
-use crate::udp::{SendQueue, Sockets};
+use crate::udp::{Carriage, SendQueue, Sockets};
 use packets::{Way, checked_payload, datagrams, segments};
 use stage::{Came, Stage, TunEnd, raw_tcp, untried};
 
@@ -134,7 +134,7 @@ fn send(stage: &Stage, datagrams: &[Vec<u8>], to: SocketAddr) -> Result<(), Trou
     let mut queue = SendQueue::new(Arc::clone(&offloads));
     for datagram in datagrams {
         queue.space(datagram.len()).copy_from_slice(datagram);
-        queue.push(to, None, datagram.len());
+        queue.push(to, Carriage::default(), datagram.len());
     }
     let [Some(socket), _] = stage.sender.by_family() else {
         return Err(Trouble::Untried("no IPv4".to_owned()));

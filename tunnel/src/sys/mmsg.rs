@@ -5,11 +5,11 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::ancillary;
+use super::ancillary::{self, Departure, Local, Witness};
 
 /// Datagrams per system call. More amortises the call better but lets one socket hold the thread
 /// longer; wireguard-go and the kernel's NAPI budget are of the same order.
@@ -33,6 +33,9 @@ pub(crate) struct Slot {
     pub(crate) length: usize,
     /// Octets of each datagram in it but the last one, at least 1.
     pub(crate) segment: usize,
+    /// ToS or traffic class of all of them, if the socket has IP_RECVTOS or IPV6_RECVTCLASS on: the kernel
+    /// joins none that differ in it.
+    pub(crate) tos: u8,
 }
 
 impl Received {
@@ -49,14 +52,19 @@ impl Received {
     /// What the last call that was given slot `number` put there; none if there is no such slot.
     pub(crate) fn slot(&self, number: usize) -> Option<Slot> {
         let (from, length) = (self.from.get(number)?.ip(), *self.lengths.get(number)?);
-        let joined = self.control(number).and_then(ancillary::gro_segment);
-        Some(Slot { from, length, segment: joined.unwrap_or(length.max(1)) })
+        let arrival = self.control(number).map(ancillary::arrival).unwrap_or_default();
+        Some(Slot { from, length, segment: arrival.segment.unwrap_or(length.max(1)), tos: arrival.tos })
     }
 
-    /// The local address that datagram `slot` was sent to, if the socket has IP_PKTINFO or
+    /// The local address and interface that datagram `slot` came to, if the socket has IP_PKTINFO or
     /// IPV6_RECVPKTINFO on.
-    pub(crate) fn local_address(&self, slot: usize) -> Option<IpAddr> {
-        ancillary::local_address(self.control(slot)?)
+    pub(crate) fn local(&self, slot: usize) -> Option<Local> {
+        ancillary::local(self.control(slot)?)
+    }
+
+    /// What the error in `slot` says about size, after [`receive_errors`].
+    pub(crate) fn too_big(&self, slot: usize) -> Option<(Witness, u16)> {
+        ancillary::too_big(self.control(slot)?)
     }
 
     fn control(&self, slot: usize) -> Option<&[u8]> {
@@ -78,6 +86,33 @@ pub(crate) fn receive(
     free: impl Fn(usize) -> bool,
     into: &mut Received,
     filled: &mut Vec<usize>,
+) -> io::Result<usize> {
+    receive_flagged(socket, (buffer, size), free, (into, filled), 0)
+}
+
+/// Receives what waits in the socket's error queue, without blocking, as [`receive`] does: of each error the
+/// destination of the datagram that caused it, in the place of the source, and of its octets as many as were
+/// quoted.
+///
+/// # Errors
+///
+/// As [`receive`].
+pub(crate) fn receive_errors(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    size: usize,
+    into: &mut Received,
+    filled: &mut Vec<usize>,
+) -> io::Result<usize> {
+    receive_flagged(socket, (buffer, size), |_| true, (into, filled), libc::MSG_ERRQUEUE)
+}
+
+fn receive_flagged(
+    socket: BorrowedFd<'_>,
+    (buffer, size): (&mut [u8], usize),
+    free: impl Fn(usize) -> bool,
+    (into, filled): (&mut Received, &mut Vec<usize>),
+    flags: libc::c_int,
 ) -> io::Result<usize> {
     let mut iovecs = [EMPTY_IOVEC; BATCH];
     let mut headers = empty_headers();
@@ -108,7 +143,7 @@ pub(crate) fn receive(
             socket.as_raw_fd(),
             headers.as_mut_ptr(),
             count,
-            libc::MSG_DONTWAIT as _,
+            (libc::MSG_DONTWAIT | flags) as _,
             ptr::null_mut(),
         )
     };
@@ -143,11 +178,13 @@ impl Names {
 /// One message of a [`send`] call: a datagram, or several of one length for the kernel to cut.
 pub(crate) struct Outgoing<'a> {
     pub(crate) to: SocketAddr,
-    /// The local address to send from; the kernel chooses if there is none.
-    pub(crate) from: Option<IpAddr>,
+    /// The local address and interface to send from; the kernel chooses if there is none.
+    pub(crate) from: Option<Local>,
     pub(crate) octets: &'a [u8],
     /// Octets of each datagram but the last one (UDP_SEGMENT); none = one datagram.
     pub(crate) segment: Option<u16>,
+    /// ToS or traffic class.
+    pub(crate) tos: u8,
 }
 
 /// Sends the first [`BATCH`] of `datagrams` without blocking and returns how many the kernel took,
@@ -176,7 +213,8 @@ pub(crate) fn send<'a>(
         };
         header.msg_hdr.msg_name = ptr::from_mut(&mut name.storage).cast();
         header.msg_hdr.msg_namelen = name.length;
-        let length = ancillary::write(datagram.from, datagram.segment, &mut control.0);
+        let Outgoing { to, from, segment, tos, .. } = datagram;
+        let length = ancillary::write(Departure { from, segment, tos, v6: to.is_ipv6() }, &mut control.0);
         if length > 0 {
             header.msg_hdr.msg_controllen = length as _;
             header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
@@ -220,7 +258,7 @@ fn empty_headers() -> [libc::mmsghdr; BATCH] {
     unsafe { mem::zeroed() }
 }
 
-/// Room for one control message with a packet-info structure, aligned as the kernel reads it.
+/// Room for the control messages of one datagram, aligned as the kernel reads them.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; ancillary::ROOM]);

@@ -4,8 +4,8 @@
 //! it into safe functions over owned or borrowed descriptors. What to do with the results, and every
 //! decision about errors, is left to the callers.
 
-mod ancillary;
-pub(crate) mod memory;
+pub(crate) mod ancillary;
 pub(crate) mod mmsg;
+pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod tun;

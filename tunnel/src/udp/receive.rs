@@ -5,12 +5,15 @@
 //! [`FairQueue`] chooses. What it drops was not opened yet, and costs a tenth of what opening does.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use edge_tunnel_core::Datagram;
+use edge_tunnel_core::ecn::Ecn;
 use edge_tunnel_core::fair_queue::{FairQueue, flow_of};
 
+use crate::sys::ancillary::Local;
 use crate::sys::mmsg;
 
 /// Largest UDP payload is 65,507 octets; a slot is larger, so that no datagram is ever cut. Only the pages that
@@ -95,23 +98,24 @@ impl DatagramBatch {
     }
 
     /// The datagrams of the batch and their sources, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Datagram<'_>> {
         self.slots().flat_map(|(_, slot, octets)| {
             // An empty datagram is one, too; `chunks` would make none of it.
             let empty = octets.is_empty().then_some(octets);
             let datagrams = octets.chunks(slot.segment).chain(empty);
+            let ecn = Ecn::of_octet(slot.tos);
             slot.from
                 .into_iter()
-                .flat_map(move |from| datagrams.clone().map(move |datagram| (from, datagram)))
+                .flat_map(move |from| datagrams.clone().map(move |octets| Datagram { from, ecn, octets }))
         })
     }
 
-    /// Source and local address of each datagram whose first octet satisfies `wanted`. The kernel joins
+    /// Source, local address and interface of each datagram whose first octet satisfies `wanted`. The kernel joins
     /// datagrams of one sender and one length only, so the first one of a slot speaks for the others.
-    pub(crate) fn arrivals(&self, wanted: impl Fn(u8) -> bool) -> impl Iterator<Item = (SocketAddr, IpAddr)> {
+    pub(crate) fn arrivals(&self, wanted: impl Fn(u8) -> bool) -> impl Iterator<Item = (SocketAddr, Local)> {
         self.slots().filter_map(move |(number, slot, octets)| {
             octets.first().filter(|first| wanted(**first))?;
-            Some((slot.from?, self.received.local_address(number)?))
+            Some((slot.from?, self.received.local(number)?))
         })
     }
 

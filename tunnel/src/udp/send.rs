@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use edge_tunnel_core::Marks;
 use verona_contract::control::OffCause;
 
 use crate::offloads::{Offload, Offloads};
+use crate::sys::ancillary::Local;
 use crate::sys::mmsg;
+use crate::sys::path::{self, TooLarge};
 
 /// Datagrams of one family that wait for [`SendQueue::flush`], back to back in one buffer.
 pub(crate) struct SendQueue {
@@ -29,7 +32,34 @@ pub(crate) struct SendQueue {
     /// The destination and error of a run that was refused and taken apart, until a datagram of it is sent.
     doubt: Option<(SocketAddr, io::Error)>,
     unjoined: Unjoined,
+    /// What the socket does now; [`SendQueue::socket_replaced`] sets it back.
+    too_large: TooLarge,
 }
+
+/// How a datagram leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Carriage {
+    /// From where; the kernel chooses if there is none.
+    pub(crate) from: Option<Local>,
+    pub(crate) marks: Marks,
+}
+
+impl Carriage {
+    /// What datagrams of `length` octets ask of the socket; none for those that are never too large, so that a
+    /// batch for many peers does not change the socket's mind again and again.
+    fn too_large(&self, length: usize) -> Option<TooLarge> {
+        match self.marks.dont_fragment {
+            true => (length > FITS_CONFIRMED).then_some(TooLarge::Drop),
+            false => (length > FITS_ANYWHERE).then_some(TooLarge::Fragment),
+        }
+    }
+}
+
+/// Octets of a datagram that every path carries on which larger ones were confirmed: 1,280 with the headers.
+const FITS_CONFIRMED: usize = 1232;
+
+/// Octets of a datagram that every path carries: 576 with an IPv4 header and options (RFC 1122 §3.3.3).
+const FITS_ANYWHERE: usize = 508;
 
 /// Destinations that get single datagrams for now: their path is too narrow for those lengths, and cutting
 /// (unlike fragmenting) is refused there. The oldest gives way.
@@ -60,11 +90,13 @@ impl Unjoined {
 /// One message: a datagram, or a run of datagrams of one length (the last may be shorter), back to back.
 struct Waiting {
     to: SocketAddr,
-    from: Option<IpAddr>,
+    carriage: Carriage,
     start: usize,
     length: usize,
     /// Octets of each datagram but the last one.
     segment: usize,
+    /// An error was told when it was to be sent, which may have been about an earlier datagram.
+    tried: bool,
     /// Nothing joins it: a shorter one has come, the run was taken apart, it is no transport message.
     complete: bool,
 }
@@ -78,10 +110,14 @@ impl Waiting {
         self.length > self.segment
     }
 
+    fn too_large(&self) -> Option<TooLarge> {
+        self.carriage.too_large(self.segment)
+    }
+
     /// Takes the next datagram into the run, if it belongs there.
-    fn extend(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) -> bool {
+    fn extend(&mut self, to: SocketAddr, carriage: Carriage, length: usize) -> bool {
         let fits = !self.complete
-            && (self.to, self.from) == (to, from)
+            && (self.to, self.carriage) == (to, carriage)
             && (1..=self.segment).contains(&length)
             && self.length + length <= MAX_RUN
             && self.datagrams() < MAX_SEGMENTS;
@@ -134,6 +170,7 @@ impl SendQueue {
             proven: false,
             doubt: None,
             unjoined: Unjoined::default(),
+            too_large: TooLarge::Fragment,
         }
     }
 
@@ -147,9 +184,13 @@ impl SendQueue {
         self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
     }
 
-    /// Queues what was written into the first `length` octets of [`Self::space`], to be sent from local
-    /// address `from`, or from one of the kernel's choice.
-    pub(crate) fn push(&mut self, to: SocketAddr, from: Option<IpAddr>, length: usize) {
+    /// The next flush is to a socket that was opened since the last one.
+    pub(crate) fn socket_replaced(&mut self) {
+        self.too_large = TooLarge::Fragment;
+    }
+
+    /// Queues what was written into the first `length` octets of [`Self::space`].
+    pub(crate) fn push(&mut self, to: SocketAddr, carriage: Carriage, length: usize) {
         let start = self.end;
         self.end += length;
         self.datagrams += 1;
@@ -158,9 +199,10 @@ impl SendQueue {
             && self.offloads.is_on(Offload::UdpGso)
             && !self.unjoined.count(to);
         let last = self.waiting.back_mut().filter(|_| joins);
-        if !last.is_some_and(|last| last.extend(to, from, length)) {
+        if !last.is_some_and(|last| last.extend(to, carriage, length)) {
             let complete = !joins;
-            self.waiting.push_back(Waiting { to, from, start, length, segment: length, complete });
+            let segment = length;
+            self.waiting.push_back(Waiting { to, carriage, start, length, segment, tried: false, complete });
         }
     }
 
@@ -180,10 +222,15 @@ impl SendQueue {
     /// `unusable` with its destination, and the kernel chooses another.
     pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>, mut unusable: impl FnMut(SocketAddr)) -> Flushed {
         let mut result = Flushed::default();
-        while !self.waiting.is_empty() {
-            let datagrams = self.waiting.iter().map(|waiting| mmsg::Outgoing {
+        while let Some(first) = self.waiting.front().map(Waiting::too_large) {
+            let wanted = first.unwrap_or(self.too_large);
+            self.set_too_large(socket, wanted);
+            let alike = |waiting: &&Waiting| waiting.too_large().is_none_or(|too_large| too_large == wanted);
+            let alike = self.waiting.iter().take_while(alike);
+            let datagrams = alike.map(|waiting| mmsg::Outgoing {
                 to: waiting.to,
-                from: waiting.from,
+                from: waiting.carriage.from,
+                tos: waiting.carriage.marks.tos,
                 octets: &self.octets[waiting.start..waiting.start + waiting.length],
                 // A segment of a run is far below 64 KiB.
                 segment: waiting.is_run().then_some(waiting.segment as u16),
@@ -195,30 +242,48 @@ impl SendQueue {
                     result.blocked = true;
                     return result;
                 }
+                // A queue of the network's is full; it would be no less so for the same datagrams again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.drop_first(&mut result),
+                // An ICMP error of an earlier datagram comes first, and is gone when it was told.
+                Err(_) if self.waiting.front().is_some_and(|run| !run.tried) => {
+                    if let Some(run) = self.waiting.front_mut() {
+                        run.tried = true;
+                    }
+                }
                 // The device, the path's MTU or the kernel does not take the run: then one by one.
                 Err(error) if is_about_run(&error) && self.waiting.front().is_some_and(Waiting::is_run) => {
                     self.doubt = self.waiting.front().map(|run| (run.to, error));
                     self.scatter_first();
                 }
-                Err(_) if self.waiting.front().is_some_and(|waiting| waiting.from.is_some()) => {
+                Err(_) if self.waiting.front().is_some_and(|waiting| waiting.carriage.from.is_some()) => {
                     // It was not about the run.
                     self.doubt = None;
                     if let Some(to) = self.give_up_source() {
                         unusable(to);
                     }
                 }
-                // EMSGSIZE, ENETUNREACH, EPERM of a filter, an ICMP error of an earlier datagram: a
-                // fact about this destination, and WireGuard's timers already handle loss.
-                Err(_) => {
-                    self.doubt = None;
-                    let datagrams = self.waiting.pop_front().map_or(0, |message| message.datagrams());
-                    self.datagrams -= datagrams;
-                    result.failed += datagrams as u64;
-                }
+                // EMSGSIZE, ENETUNREACH, EPERM of a filter: a fact about this destination, and WireGuard's
+                // timers already handle loss.
+                Err(_) => self.drop_first(&mut result),
             }
         }
         self.end = 0;
         result
+    }
+
+    /// Has the socket forbid fragments, or not, from the next message on.
+    fn set_too_large(&mut self, socket: BorrowedFd<'_>, too_large: TooLarge) {
+        let v6 = self.waiting.front().is_some_and(|first| first.to.is_ipv6());
+        if too_large != self.too_large && path::set_too_large(socket, v6, too_large).is_ok() {
+            self.too_large = too_large;
+        }
+    }
+
+    fn drop_first(&mut self, result: &mut Flushed) {
+        self.doubt = None;
+        let dropped = self.waiting.pop_front().map_or(0, |first| first.datagrams());
+        self.datagrams -= dropped;
+        result.failed += dropped as u64;
     }
 
     /// Forgets the first `count` messages, which the kernel took.
@@ -254,22 +319,25 @@ impl SendQueue {
     /// of the kernel's choice. Returns the destination.
     fn give_up_source(&mut self) -> Option<SocketAddr> {
         let first = self.waiting.front()?;
-        let (to, from) = (first.to, first.from);
-        for message in self.waiting.iter_mut().filter(|message| (message.to, message.from) == (to, from)) {
-            message.from = None;
+        let (to, from) = (first.to, first.carriage.from);
+        let same = |message: &&mut Waiting| (message.to, message.carriage.from) == (to, from);
+        for message in self.waiting.iter_mut().filter(same) {
+            message.carriage.from = None;
         }
         Some(to)
     }
 
     /// Replaces the first run by its datagrams.
     fn scatter_first(&mut self) {
-        let Some(Waiting { to, from, start: first, length, segment, .. }) = self.waiting.pop_front() else {
+        let Some(Waiting { to, carriage, start: first, length, segment, .. }) = self.waiting.pop_front()
+        else {
             return;
         };
         for offset in (0..length).step_by(segment).rev() {
             let length = segment.min(length - offset);
             let start = first + offset;
-            self.waiting.push_front(Waiting { to, from, start, length, segment: length, complete: true });
+            let (segment, tried, complete) = (length, true, true);
+            self.waiting.push_front(Waiting { to, carriage, start, length, segment, tried, complete });
         }
     }
 }

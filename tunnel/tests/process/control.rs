@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::pair::{Implementation, PATIENCE, Pair};
+use crate::pair::{End, Implementation, PATIENCE, Pair};
 
 struct Agent {
     reader: BufReader<UnixStream>,
@@ -14,16 +14,24 @@ struct Agent {
 
 impl Agent {
     fn connect(pair: &Pair) -> Self {
-        let stream = UnixStream::connect(pair.left.control_socket()).unwrap();
+        Self::connect_to(&pair.left)
+    }
+
+    fn connect_to(end: &End) -> Self {
+        let stream = UnixStream::connect(end.control_socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Self { reader: BufReader::new(stream) }
     }
 
     fn greeted(pair: &Pair) -> Self {
-        let mut agent = Self::connect(pair);
+        Self::connect(pair).greet()
+    }
+
+    fn greet(mut self) -> Self {
+        let agent = &mut self;
         let reply = agent.ask(r#"{"id":1,"command":{"hello":{"version":2}}}"#);
         assert_eq!(reply["response"]["result"]["Ok"]["hello"]["version"], 2, "{reply}");
-        agent
+        self
     }
 
     /// Sends a line and reads the next one; `Null` if the connection was closed.
@@ -40,6 +48,12 @@ impl Agent {
             Ok(_) => serde_json::from_str(&line).unwrap(),
         }
     }
+}
+
+/// The status of one end, from a connection of its own.
+pub(crate) fn status(end: &End) -> Value {
+    let mut agent = Agent::connect_to(end).greet();
+    agent.ask(r#"{"id":2,"command":"status"}"#)["response"]["result"]["Ok"]["status"].take()
 }
 
 fn started() -> Pair {

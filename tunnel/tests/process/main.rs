@@ -15,5 +15,6 @@ mod library;
 mod lifecycle;
 mod offloads;
 mod pair;
+mod path;
 mod robustness;
 mod uapi;

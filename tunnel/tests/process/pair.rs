@@ -60,14 +60,39 @@ pub(crate) struct Pair {
 impl Pair {
     /// Lays the cable; no tunnel runs yet.
     pub(crate) fn new() -> Self {
-        let run = Run::start().unwrap();
-        let left = End::new(&run, "left", 1);
-        let right = End::new(&run, "right", 2);
-        left.place.connect("eth0", &right.place, "eth0").unwrap();
-        for end in [&left, &right] {
+        let pair = Self::apart();
+        pair.left.place.connect("eth0", &pair.right.place, "eth0").unwrap();
+        for end in [&pair.left, &pair.right] {
             let addresses = [format!("192.0.2.{}/24", end.number), format!("2001:db8::{}/64", end.number)];
             end.place.address("eth0", &addresses.each_ref().map(String::as_str)).unwrap();
         }
+        pair
+    }
+
+    /// With a router between the two, which has the interfaces `left` and `right`; no tunnel runs yet.
+    pub(crate) fn routed() -> (Self, Namespace) {
+        let pair = Self::apart();
+        let router = pair.run.namespace("router").unwrap();
+        router.forward().unwrap();
+        for (end, port) in [(&pair.left, "left"), (&pair.right, "right")] {
+            end.place.connect("eth0", &router, port).unwrap();
+            let (v4, v6) = (format!("192.0.2.{}/32", end.number), format!("2001:db8::{}/128", end.number));
+            end.place.address("eth0", &[&v4, &v6]).unwrap();
+            router.address(port, &["192.0.2.254/32", "2001:db8::fe/128"]).unwrap();
+            router.ip(&format!("route add {v4} dev {port}")).unwrap();
+            router.ip(&format!("route add {v6} dev {port}")).unwrap();
+            for gateway in ["192.0.2.254", "2001:db8::fe"] {
+                end.place.ip(&format!("route add {gateway} dev eth0")).unwrap();
+                end.place.ip(&format!("route add default via {gateway} dev eth0")).unwrap();
+            }
+        }
+        (pair, router)
+    }
+
+    /// Two ends without a cable.
+    fn apart() -> Self {
+        let run = Run::start().unwrap();
+        let (left, right) = (End::new(&run, "left", 1), End::new(&run, "right", 2));
         let psk_file = secret_file(&run, "psk", &wg_output(&["genpsk"], ""));
         Self { run, left, right, psk_file }
     }
@@ -75,13 +100,18 @@ impl Pair {
     /// Starts both ends and tells only the left one where the other is, so that it initiates.
     pub(crate) fn start(left: Implementation, right: Implementation, outer: Outer) -> Self {
         let pair = Self::new();
-        pair.right.start(right);
-        pair.configure(&pair.right, &pair.left, None);
-        pair.right.bring_up();
-        pair.left.start(left);
-        pair.configure(&pair.left, &pair.right, Some(outer));
-        pair.left.bring_up();
+        pair.start_ends(left, right, outer);
         pair
+    }
+
+    /// Starts both ends as [`Self::start`] does.
+    pub(crate) fn start_ends(&self, left: Implementation, right: Implementation, outer: Outer) {
+        self.right.start(right);
+        self.configure(&self.right, &self.left, None);
+        self.right.bring_up();
+        self.left.start(left);
+        self.configure(&self.left, &self.right, Some(outer));
+        self.left.bring_up();
     }
 
     /// Gives `end` its key, port and the other as its only peer.

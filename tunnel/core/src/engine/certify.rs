@@ -287,6 +287,7 @@ impl Engine {
                 last_handshake: peer.last_handshake.map(unix_seconds),
                 rx_bytes: traffic.rx_inner,
                 tx_bytes: traffic.tx_inner,
+                path_mtu: glances.get(&id).and_then(|glance| glance.path_mtu),
             })
         };
         self.peers.iter().filter_map(|(id, peer)| info(id, peer)).collect()

@@ -122,6 +122,12 @@ impl Engine {
         self.forwarder.change_view(|view| view.mtu = mtu.into());
     }
 
+    /// Whether the service class (DSCP) of packets is copied to the datagrams that carry them. Off by default: it
+    /// tells an observer what kind of traffic this is.
+    pub fn set_copy_dscp(&mut self, copy: bool) {
+        self.forwarder.change_view(|view| view.copy_dscp = copy);
+    }
+
     /// The next event, oldest first. The queue is bounded; what was lost is counted in `events_dropped`.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.journal.pop()

@@ -3,16 +3,17 @@
 //! Tests and simulations use this, so they run the workers' very code, one packet at a time.
 
 use super::Engine;
+use crate::datagram::Datagram;
 use crate::output::Output;
 use crate::time::Now;
 use std::net::SocketAddr;
 
 impl Engine {
     /// Takes a batch of datagrams from the network, each with its source.
-    pub fn handle_datagrams<'a>(
+    pub fn handle_datagrams<'a, D: Into<Datagram<'a>>>(
         &mut self,
         now: Now,
-        batch: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+        batch: impl Iterator<Item = D>,
         out: &mut impl Output,
     ) {
         for datagram in batch {
@@ -32,6 +33,11 @@ impl Engine {
             self.lane.handle_packets(now, std::iter::once(packet), out, &mut self.upcalls);
             self.drain_upcalls(now, out);
         }
+    }
+
+    /// As [`Lane::path_too_big`](crate::Lane::path_too_big).
+    pub fn path_too_big(&self, to: SocketAddr, mtu: u16, quoted: Option<&[u8]>) {
+        self.lane.path_too_big(to, mtu, quoted);
     }
 
     fn drain_upcalls(&mut self, now: Now, out: &mut impl Output) {

@@ -63,12 +63,31 @@ impl Engine {
         if self.cut_if_refused(id, now).is_some() {
             return;
         }
+        self.see_to_path(id, glance, now, out);
         let Some(session) = self.session_mut(id) else { return };
         if session.attempts.gives_up(now.mono) {
             self.session_expired(id, now);
         }
         self.run_timers(id, glance, now, out);
         self.reschedule(id, now.mono);
+    }
+
+    /// Has the line probe its path, and tells what has come of it.
+    fn see_to_path(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) {
+        let due = glance.path_due.is_some_and(|due| due <= now.mono);
+        if !due && !glance.path_news {
+            return;
+        }
+        let news = self.lane.on_line(id, out, |line, way| {
+            if due {
+                line.probe_path(now.mono, way);
+            }
+            line.take_path_news().map(|path_mtu| (path_mtu, line.inner_mtu(way.mtu)))
+        });
+        if let (Some(Some((path_mtu, interface_mtu))), Some(peer)) = (news, self.peers.peer(id)) {
+            let key = peer.key;
+            self.journal.push(Event::PathMtu { key, path_mtu, interface_mtu });
+        }
     }
 
     fn run_timers(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) {

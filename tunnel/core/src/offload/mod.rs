@@ -4,7 +4,7 @@
 //! The kernel describes a large packet by a [`VnetHeader`]. What may be cut and joined is defined by the
 //! kernel's own GSO and GRO; which of it an interface can do is found out by the shell.
 
-mod checksum;
+pub(crate) mod checksum;
 mod coalesce;
 mod inner;
 mod segment;

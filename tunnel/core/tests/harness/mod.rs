@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails panics")]
 
 use edge_tunnel_core::{
-    AllowedIpUpdate, CrlSet, DeviceUpdate, Engine, Introduction, Now, Output, PeerUpdate, PublicKey, Secret,
-    VerifiedPolicy,
+    AllowedIpUpdate, CrlSet, DeviceUpdate, Engine, Introduction, Marks, Now, Output, PeerUpdate, PublicKey,
+    Secret, VerifiedPolicy,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -72,6 +72,9 @@ pub fn wall() -> SystemTime {
 pub struct Sink {
     pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
     pub packets: Vec<Vec<u8>>,
+    /// How each datagram is to travel.
+    pub marks: Vec<Marks>,
+    mark: Marks,
     datagram: (Option<SocketAddr>, Vec<u8>),
     packet: Vec<u8>,
 }
@@ -79,12 +82,18 @@ pub struct Sink {
 impl Output for Sink {
     fn datagram_buffer(&mut self, to: SocketAddr, len: usize) -> &mut [u8] {
         self.datagram = (Some(to), vec![0xee; len]);
+        self.mark = Marks::default();
         &mut self.datagram.1
     }
 
     fn commit_datagram(&mut self, len: usize) {
         let to = self.datagram.0.take().expect("one commit for one buffer");
         self.datagrams.push((to, self.datagram.1[..len].to_vec()));
+        self.marks.push(self.mark);
+    }
+
+    fn mark_datagram(&mut self, marks: Marks) {
+        self.mark = marks;
     }
 
     fn packet_buffer(&mut self, len: usize) -> &mut [u8] {

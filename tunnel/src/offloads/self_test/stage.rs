@@ -66,7 +66,7 @@ impl Stage {
         let mut came = Came::default();
         while came.0.len() < count && self.readable(&socket) {
             batch.receive(socket, Instant::now()).map_err(untried)?;
-            came.0.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
+            came.0.extend(batch.iter().map(|datagram| datagram.octets.to_vec()));
         }
         Ok(came)
     }

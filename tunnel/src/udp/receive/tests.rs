@@ -41,13 +41,13 @@ fn a_quiet_peer_is_served_in_the_turn_in_which_it_comes_through_a_flood() {
         }
         sender.send(&message(0x200, turn, 96)).unwrap();
         assert!(batch.receive(socket, now).unwrap());
-        let of_turn: Vec<_> = batch.iter().map(|(_, octets)| read_message(octets)).collect();
+        let of_turn: Vec<_> = batch.iter().map(|datagram| read_message(datagram.octets)).collect();
         assert!(of_turn.contains(&(0x200, turn)), "turn {turn}: the flood kept it waiting");
         came.extend(of_turn);
     }
     while batch.has_more() {
         batch.receive(socket, now).unwrap();
-        came.extend(batch.iter().map(|(_, octets)| read_message(octets)));
+        came.extend(batch.iter().map(|datagram| read_message(datagram.octets)));
     }
     let flood: Vec<u32> = came.iter().filter(|(flow, _)| *flow == 0x100).map(|(_, number)| *number).collect();
     assert!(flood.is_sorted_by(|a, b| a < b), "a flow keeps its order");
@@ -67,7 +67,7 @@ fn a_burst_that_fits_loses_nothing() {
         }
         let mut came = Vec::new();
         while batch.receive(socket, Instant::now()).unwrap() {
-            came.extend(batch.iter().map(|(_, octets)| read_message(octets).1));
+            came.extend(batch.iter().map(|datagram| read_message(datagram.octets).1));
         }
         came.sort_unstable();
         assert!(came.into_iter().eq(0..200), "round {round}");

@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 
+use edge_tunnel_core::Datagram;
+use edge_tunnel_core::ecn::Ecn;
+
 use super::*;
 use crate::offloads::Switches;
 use crate::sys;
@@ -21,6 +24,12 @@ fn open() -> Sockets {
     Sockets::open(0, 0, &offloads()).unwrap()
 }
 
+/// From this address, whatever the interface.
+fn leave_from(address: &str) -> Carriage {
+    let from = Some(Local { address: address.parse().unwrap(), interface: 0 });
+    Carriage { from, ..Carriage::default() }
+}
+
 fn v4(sockets: &Sockets) -> BorrowedFd<'_> {
     sockets.by_family()[0].unwrap()
 }
@@ -34,9 +43,9 @@ fn a_batch_goes_out_and_comes_in_despite_a_datagram_that_is_refused() {
     for length in [0_usize, 1, 1452, 65_507] {
         assert!(queue.has_room(length));
         queue.space(length).fill(length as u8);
-        queue.push(to, None, length);
+        queue.push(to, Carriage::default(), length);
         // Over the largest UDP payload: EMSGSIZE.
-        queue.push(to, None, 65_508);
+        queue.push(to, Carriage::default(), 65_508);
     }
     let out = v4(&sender);
     assert_eq!(queue.flush(out, |_| {}), Flushed { failed: 4, blocked: false });
@@ -44,9 +53,9 @@ fn a_batch_goes_out_and_comes_in_despite_a_datagram_that_is_refused() {
     let mut batch = DatagramBatch::new(0);
     let into = v4(&receiver);
     assert!(batch.receive(into, Instant::now()).unwrap());
-    let lengths: Vec<usize> = batch.iter().map(|(_, octets)| octets.len()).collect();
+    let lengths: Vec<usize> = batch.iter().map(|datagram| datagram.octets.len()).collect();
     assert_eq!(lengths, [0, 1, 1452, 65_507]);
-    assert!(batch.iter().all(|(from, octets)| {
+    assert!(batch.iter().all(|Datagram { from, octets, .. }| {
         from == (Ipv4Addr::LOCALHOST, sender.port()).into() && octets.iter().all(|&o| o == octets.len() as u8)
     }));
     assert!(!batch.receive(into, Instant::now()).unwrap());
@@ -62,18 +71,129 @@ fn the_local_address_is_seen_chosen_and_given_up_when_unusable() {
     let mut queue = queue();
     for from in ["127.0.0.3", "192.0.2.1", "127.0.0.4"] {
         queue.space(1)[0] = 7;
-        queue.push(to, Some(from.parse().unwrap()), 1);
+        queue.push(to, leave_from(from), 1);
     }
     let mut unusable = Vec::new();
     assert_eq!(queue.flush(out, |to| unusable.push(to)), Flushed::default());
     assert_eq!(unusable, [to]);
     let mut batch = DatagramBatch::new(0);
     assert!(batch.receive(into, Instant::now()).unwrap());
-    let arrivals: Vec<_> = batch.arrivals(|kind| kind == 7).collect();
+    let arrivals: Vec<_> =
+        batch.arrivals(|kind| kind == 7).map(|(from, local)| (from, local.address)).collect();
     let expected = ["127.0.0.3", "127.0.0.1", "127.0.0.4"]
         .map(|from| (SocketAddr::new(from.parse().unwrap(), sender.port()), to.ip()));
     assert_eq!(arrivals, expected);
     assert_eq!(batch.arrivals(|kind| kind == 8).count(), 0);
+}
+
+#[test]
+fn marks_leave_and_arrive_and_part_runs() {
+    for (address, family) in [("127.0.0.1", 0), ("::1", 1)] {
+        let (receiver, sender) = (open(), open());
+        let to = SocketAddr::new(address.parse().unwrap(), receiver.port());
+        let mut queue = queue();
+        let marks = [0, 0, 2, 2, 0xb9, 3, 3, 3, 0];
+        for tos in marks {
+            queue.space(100)[0] = TRANSPORT;
+            let marks = Marks { tos, dont_fragment: tos == 3 };
+            queue.push(to, Carriage { marks, ..Carriage::default() }, 100);
+        }
+        assert_eq!(queue.waiting.len(), 5, "one run for each mark");
+        let flushed = queue.flush(sender.by_family()[family].unwrap(), |_| {});
+        assert_eq!(flushed, Flushed::default());
+        let mut batch = DatagramBatch::new(0);
+        assert!(batch.receive(receiver.by_family()[family].unwrap(), Instant::now()).unwrap());
+        let arrived: Vec<Ecn> = batch.iter().map(|datagram| datagram.ecn).collect();
+        assert_eq!(arrived, marks.map(Ecn::of_octet), "{address}");
+    }
+}
+
+/// Runs `work` in a network namespace of its own whose loopback interface carries 1,300 octets a packet.
+fn in_narrow_namespace(work: impl FnOnce() + Send + 'static) {
+    let enter = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let any: std::os::fd::OwnedFd = UdpSocket::bind("0.0.0.0:0").unwrap().into();
+        sys::tun::set_mtu(&any, "lo", 1300).unwrap();
+        sys::tun::set_up(&any, "lo").unwrap();
+        work();
+    };
+    thread::spawn(enter).join().unwrap();
+}
+
+#[test]
+fn what_is_too_large_is_dropped_and_told_or_goes_in_fragments() {
+    in_narrow_namespace(|| {
+        for (family, address) in [(0, "127.0.0.1"), (1, "::1")] {
+            let (receiver, sender) = (open(), open());
+            let socket = sender.by_family()[family].unwrap();
+            let to = SocketAddr::new(address.parse().unwrap(), receiver.port());
+            let mut queue = queue();
+            // In the order of sending: each change of mind is one of the socket's state.
+            for dont_fragment in [false, true, false] {
+                let marks = Marks { tos: 0, dont_fragment };
+                queue.space(1400)[..4].copy_from_slice(&[TRANSPORT, 0, 0, u8::from(dont_fragment)]);
+                queue.push(to, Carriage { marks, ..Carriage::default() }, 1400);
+            }
+            assert_eq!(queue.flush(socket, |_| {}), Flushed { failed: 1, blocked: false }, "{address}");
+            let mut batch = DatagramBatch::new(0);
+            assert!(batch.receive(receiver.by_family()[family].unwrap(), Instant::now()).unwrap());
+            let arrived: Vec<_> = batch.iter().map(|one| (one.octets.len(), one.octets[3])).collect();
+            assert_eq!(arrived, [(1400, 0); 2], "{address}");
+            let mut told = Vec::new();
+            crate::udp::ErrorBatch::new().drain(socket, |report| {
+                told.push((report.to.ip(), report.witness, report.mtu));
+            });
+            told.dedup();
+            assert_eq!(told, [(to.ip(), sys::ancillary::Witness::Host, 1300)]);
+        }
+    });
+}
+
+#[test]
+fn small_datagrams_leave_the_socket_as_it_is() {
+    let (receiver, sender) = (open(), open());
+    let to = (Ipv4Addr::LOCALHOST, receiver.port()).into();
+    let mut queue = queue();
+    // Length, whether fragments are forbidden, whether the socket forbids them afterwards.
+    for (length, dont_fragment, forbids) in [
+        (148, false, false),
+        (1232, true, false),
+        (1233, true, true),
+        (508, false, true),
+        (32, true, true),
+        (509, false, false),
+    ] {
+        queue.space(length).fill(TRANSPORT);
+        let marks = Marks { tos: 0, dont_fragment };
+        queue.push(to, Carriage { marks, ..Carriage::default() }, length);
+        assert_eq!(queue.flush(v4(&sender), |_| {}), Flushed::default());
+        assert_eq!(queue.too_large == TooLarge::Drop, forbids, "after {length}");
+    }
+    let mut batch = DatagramBatch::new(0);
+    assert!(batch.receive(v4(&receiver), Instant::now()).unwrap());
+    let lengths: Vec<usize> = batch.iter().map(|one| one.octets.len()).collect();
+    assert_eq!(lengths, [148, 1232, 1233, 508, 32, 509]);
+}
+
+#[test]
+fn an_error_of_another_datagram_costs_none() {
+    let (receiver, sender) = (open(), open());
+    let socket = v4(&sender);
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
+    let mut queue = queue();
+    let mut batch = DatagramBatch::new(0);
+    for _ in 0..3 {
+        // Nobody is there any more: "port unreachable" comes back, and is told with the next sending.
+        for to in [closed, to] {
+            queue.space(10)[0] = TRANSPORT;
+            queue.push(to, leave_from("127.0.0.1"), 10);
+            assert_eq!(queue.flush(socket, |to| panic!("{to} lost its source")), Flushed::default());
+        }
+        assert!(batch.receive(v4(&receiver), Instant::now()).unwrap());
+        assert_eq!(batch.iter().count(), 1);
+    }
+    crate::udp::ErrorBatch::new().drain(socket, |report| panic!("{report:?}"));
 }
 
 #[test]
@@ -92,7 +212,7 @@ fn runs_of_one_length_arrive_as_the_datagrams_they_are() {
         for (number, &length) in lengths.iter().enumerate() {
             assert!(queue.has_room(length));
             queue.space(length).copy_from_slice(&octets(number, length));
-            queue.push((Ipv4Addr::LOCALHOST, port).into(), None, length);
+            queue.push((Ipv4Addr::LOCALHOST, port).into(), Carriage::default(), length);
         }
         assert!(queue.waiting.len() < 12, "{} messages", queue.waiting.len());
         let out = v4(&sender);
@@ -106,7 +226,7 @@ fn runs_of_one_length_arrive_as_the_datagrams_they_are() {
     let mut joined = Vec::new();
     let into = v4(&joining);
     while batch.receive(into, Instant::now()).unwrap() {
-        joined.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
+        joined.extend(batch.iter().map(|datagram| datagram.octets.to_vec()));
     }
     let arrived: Vec<usize> = joined.iter().map(Vec::len).collect();
     assert_eq!(arrived, lengths);
@@ -123,7 +243,7 @@ fn a_run_that_is_taken_apart_is_still_whole() {
     let to = (Ipv4Addr::LOCALHOST, 1).into();
     let push = |queue: &mut SendQueue, first: u8, length: usize| {
         queue.space(length)[0] = first;
-        queue.push(to, None, length);
+        queue.push(to, Carriage::default(), length);
     };
     for length in [100, 100, 40] {
         push(&mut queue, TRANSPORT, length);
@@ -148,7 +268,7 @@ fn a_full_queue_says_so() {
     assert!(!queue.has_room(SendQueue::CAPACITY + 1));
     for _ in 0..SendQueue::LIMIT {
         assert!(queue.has_room(1));
-        queue.push((Ipv4Addr::LOCALHOST, 1).into(), None, 1);
+        queue.push((Ipv4Addr::LOCALHOST, 1).into(), Carriage::default(), 1);
     }
     assert!(!queue.has_room(1));
     assert_eq!(queue.clear(), SendQueue::LIMIT as u64);
@@ -162,13 +282,13 @@ fn exchange(queue: &mut SendQueue, sender: &Sockets, receiver: &Sockets, length:
         .collect();
     for datagram in &sent {
         queue.space(length).copy_from_slice(datagram);
-        queue.push((Ipv4Addr::LOCALHOST, receiver.port()).into(), None, length);
+        queue.push((Ipv4Addr::LOCALHOST, receiver.port()).into(), Carriage::default(), length);
     }
     assert_eq!(queue.flush(v4(sender), |_| {}), Flushed::default());
     let mut came = Vec::new();
     let mut batch = DatagramBatch::new(0);
     while batch.receive(v4(receiver), Instant::now()).unwrap() {
-        came.extend(batch.iter().map(|(_, octets)| octets.to_vec()));
+        came.extend(batch.iter().map(|datagram| datagram.octets.to_vec()));
     }
     assert!(came == sent, "{} datagrams of {length} octets came", came.len());
 }
@@ -223,7 +343,7 @@ fn a_source_that_is_gone_is_not_blamed_on_the_run() {
     let to = (Ipv4Addr::LOCALHOST, receiver.port()).into();
     for _ in 0..3 {
         queue.space(100).fill(TRANSPORT);
-        queue.push(to, Some("192.0.2.1".parse().unwrap()), 100);
+        queue.push(to, leave_from("192.0.2.1"), 100);
     }
     let mut unusable = Vec::new();
     assert_eq!(queue.flush(v4(&sender), |to| unusable.push(to)), Flushed::default());
@@ -240,7 +360,7 @@ fn a_run_that_no_route_leads_to_is_lost_in_one_call() {
         let mut queue = SendQueue::new(Arc::clone(&offloads));
         for _ in 0..5 {
             queue.space(100).fill(TRANSPORT);
-            queue.push((Ipv4Addr::LOCALHOST, 1).into(), None, 100);
+            queue.push((Ipv4Addr::LOCALHOST, 1).into(), Carriage::default(), 100);
         }
         assert_eq!(queue.flush(v4(&open()), |_| {}), Flushed { failed: 5, blocked: false });
         assert_eq!((queue.datagrams, offloads.refusals()), (0, 0));
