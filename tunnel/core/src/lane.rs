@@ -76,23 +76,24 @@ impl Lane {
         });
     }
 
-    /// Takes a batch of inner packets, each a whole IP packet.
-    pub fn handle_packets<'a>(
+    /// Takes a batch of inner packets, each a whole IP packet: `feed` gives them one by one to the function that
+    /// it gets, because a packet that was cut out of a large one exists only until the next.
+    pub fn handle_packets<R>(
         &mut self,
         now: Now,
-        batch: impl Iterator<Item = &'a [u8]>,
         out: &mut impl Output,
         upcalls: &mut impl Upcalls,
-    ) {
+        feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> R,
+    ) -> R {
         self.run(|lane, hold| {
-            for packet in batch {
+            feed(&mut |packet| {
                 if out.is_full() {
                     hold.release();
                     out.make_room();
                 }
                 lane.packet(now, packet, hold, out, upcalls);
-            }
-        });
+            })
+        })
     }
 
     /// Takes a datagram once more that came while the engine had the keys for it.
@@ -124,12 +125,12 @@ impl Lane {
     }
 
     /// One batch, with the newest view and one hold of locks.
-    fn run(&mut self, work: impl FnOnce(&mut Active<'_>, &mut Hold<'_>)) {
+    fn run<R>(&mut self, work: impl FnOnce(&mut Active<'_>, &mut Hold<'_>) -> R) -> R {
         let forwarder = self.forwarder.clone();
         forwarder.refresh(&mut self.view, &mut self.version);
         let mut hold = Hold::new(&forwarder);
         let view = self.view.clone();
-        work(
+        let result = work(
             &mut Active {
                 view: &view,
                 routes: self.routes.current(),
@@ -142,6 +143,7 @@ impl Lane {
         );
         self.locks += hold.locks;
         self.ledger.publish(&self.tally);
+        result
     }
 
     /// Runs `visit` on a peer's line with what is needed to send on it; for the engine's own thread.
@@ -154,13 +156,7 @@ impl Lane {
         if out.is_full() {
             out.make_room();
         }
-        let mut result = None;
-        self.run(|lane, hold| {
-            if let Some(line) = hold.shard(id).line(id) {
-                result = Some(visit(line, &mut lane.way(out)));
-            }
-        });
-        result
+        self.run(|lane, hold| Some(visit(hold.shard(id).line(id)?, &mut lane.way(out))))
     }
 }
 

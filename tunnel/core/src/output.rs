@@ -41,6 +41,9 @@ pub struct Marks {
 
 /// Sends octets that exist already: handshake messages and the flushed queue, never the fast path.
 pub(crate) fn send_datagram(out: &mut impl Output, to: SocketAddr, octets: &[u8]) {
+    if out.is_full() {
+        out.make_room();
+    }
     out.datagram_buffer(to, octets.len())[..octets.len()].copy_from_slice(octets);
     out.commit_datagram(octets.len());
 }

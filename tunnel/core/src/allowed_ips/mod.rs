@@ -14,6 +14,7 @@ mod trie;
 
 use crate::IpNet;
 use crate::peers::PeerId;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, TryLockError};
@@ -27,6 +28,8 @@ pub(crate) struct AllowedIps {
     published: Arc<Published>,
     /// What was published before and a reader may hold. Freed here: on a reader's thread packets would wait.
     retired: Vec<Arc<Routes>>,
+    /// Networks that have changed hands, and whose they are now, for one who follows.
+    followed: Option<VecDeque<(IpNet, Option<PeerId>)>>,
 }
 
 /// The routes as they were at one moment.
@@ -55,7 +58,11 @@ impl AllowedIps {
     /// Routes `net` to `peer`; gives the peer that had exactly this network before.
     pub(crate) fn insert(&mut self, net: IpNet, peer: PeerId) -> Option<PeerId> {
         self.changed = true;
-        self.routes.families[family(net.address())].insert(Prefix::of(net), peer)
+        let before = self.routes.families[family(net.address())].insert(Prefix::of(net), peer);
+        if before != Some(peer) {
+            self.note(net, Some(peer));
+        }
+        before
     }
 
     /// Takes `net` from `peer`; without effect when it belongs to nobody or to another.
@@ -65,6 +72,23 @@ impl AllowedIps {
         if trie.peer_of(prefix) == Some(peer) {
             self.changed = true;
             trie.remove(prefix);
+            self.note(net, None);
+        }
+    }
+
+    /// Keeps changes from now on until they are taken by [`Self::poll_change`].
+    pub(crate) fn follow(&mut self) {
+        self.followed.get_or_insert_default();
+    }
+
+    /// The next change, oldest first: a network without host bits, and whose it is now.
+    pub(crate) fn poll_change(&mut self) -> Option<(IpNet, Option<PeerId>)> {
+        self.followed.as_mut()?.pop_front()
+    }
+
+    fn note(&mut self, net: IpNet, peer: Option<PeerId>) {
+        if let Some(changes) = &mut self.followed {
+            changes.push_back((net.network(), peer));
         }
     }
 
@@ -194,6 +218,8 @@ mod tests {
             let mut routes = AllowedIps::default();
             let mut model = Model::new();
             let mut published = vec![(routes.reader(), Model::new())];
+            let mut follower = Model::new();
+            routes.follow();
             for (net, number, add, publish) in &steps {
                 let (net, peer) = (net.network(), peer(*number));
                 if *add {
@@ -208,6 +234,13 @@ mod tests {
                 for (probe, ..) in &steps {
                     prop_assert_eq!(routes.lookup(probe.address()), narrowest(&model, probe.address()));
                 }
+                while let Some((net, peer)) = routes.poll_change() {
+                    follower.retain(|(other, _)| *other != net);
+                    follower.extend(peer.map(|peer| (net, peer)));
+                }
+                follower.sort();
+                model.sort();
+                prop_assert_eq!(&follower, &model);
                 if *publish {
                     routes.publish();
                     published.push((routes.reader(), model.clone()));

@@ -37,7 +37,7 @@ use crate::session::Session;
 use crate::time::Now;
 use crate::timers::Timers;
 use crate::upcall::Upcall;
-use crate::{Secret, introduction, neighbour};
+use crate::{IpNet, Secret, introduction, neighbour};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -117,9 +117,23 @@ impl Engine {
         Lane::new(self.forwarder.clone(), self.routes.reader())
     }
 
+    /// Keeps changes of routes for [`Self::poll_route`], which must be called from now on.
+    pub fn follow_routes(&mut self) {
+        self.routes.follow();
+    }
+
+    /// The next change of a route, oldest first: a network, and in which shard the line of its peer is, if it has
+    /// a peer now. For a shell that gives packets to the worker of their shard.
+    pub fn poll_route(&mut self) -> Option<(IpNet, Option<usize>)> {
+        let (net, peer) = self.routes.poll_change()?;
+        Some((net, peer.map(|id| self.forwarder.shard_of(id))))
+    }
+
     /// The interface's MTU, in octets: padding never makes a packet longer than that. Default 1420.
     pub fn set_mtu(&mut self, mtu: u16) {
-        self.forwarder.change_view(|view| view.mtu = mtu.into());
+        if self.forwarder.view().mtu != usize::from(mtu) {
+            self.forwarder.change_view(|view| view.mtu = mtu.into());
+        }
     }
 
     /// Whether the service class (DSCP) of packets is copied to the datagrams that carry them. Off by default: it

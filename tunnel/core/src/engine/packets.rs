@@ -30,7 +30,7 @@ impl Engine {
         out: &mut impl Output,
     ) {
         for packet in batch {
-            self.lane.handle_packets(now, std::iter::once(packet), out, &mut self.upcalls);
+            self.lane.handle_packets(now, out, &mut self.upcalls, |take| take(packet));
             self.drain_upcalls(now, out);
         }
     }
