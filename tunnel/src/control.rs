@@ -67,7 +67,9 @@ impl Service {
         let _issuers = lock(&self.issuers);
         let install = move |data_plane: &mut DataPlane| data_plane.install_policy(policy);
         let installed = self.device.run(install).map_err(stopped)?;
-        installed.map(Reply::PolicyLoaded).map_err(|error| chain(&error))
+        let (installed, passage) = installed.map_err(|error| chain(&error))?;
+        passage.wait();
+        Ok(Reply::PolicyLoaded(installed))
     }
 
     fn load_crl(&self, der: &Octets) -> Result<Reply, String> {
@@ -78,7 +80,9 @@ impl Service {
         }
         let list = CrlSet::load(der.as_ref(), &issuers).map_err(|error| chain(&error))?;
         let installed = self.device.run(move |data_plane| data_plane.install_crl(list)).map_err(stopped)?;
-        installed.map(Reply::CrlLoaded).map_err(|error| chain(&error))
+        let (installed, passage) = installed.map_err(|error| chain(&error))?;
+        passage.wait();
+        Ok(Reply::CrlLoaded(installed))
     }
 }
 
@@ -134,7 +138,7 @@ impl Connection<'_> {
             Command::LoadPolicy(policy) => self.service.load_policy(*policy),
             Command::LoadCrl { der } => self.service.load_crl(&der),
             Command::SetClock { trusted } => {
-                device.run(move |data_plane| data_plane.set_clock(trusted)).map_err(stopped)?;
+                device.run(move |data_plane| data_plane.set_clock(trusted)).map_err(stopped)?.wait();
                 Ok(Reply::Done)
             }
             Command::LoadFloors { floors } if floors.len() > FLOORS_AT_ONCE => {

@@ -1,31 +1,48 @@
-//! The thread that moves packets: one loop over the TUN interface, the UDP sockets and the commands.
+//! The thread that decides: commands, handshakes, timers, and the state of the interface.
 //!
-//! Each turn takes commands first, then one batch of datagrams per family, one batch of packets and
-//! the timers, and then empties the outlet; so no input starves another and a command waits for one
-//! batch at most. All decisions about packets are the engine's. The interface's state (up, down,
-//! deleted) is followed here: the sockets are open while it is up.
+//! It owns the engine. Packets of live peers never come here: workers move them, and hand up what they cannot
+//! decide. Commands are looked at before each handshake, so a revocation waits for one of them at most, whatever
+//! flood there is. The interface's state (up, down, deleted) is followed here: the sockets are open while it is
+//! up.
 
 mod jobs;
+mod passage;
+mod upcall_queue;
+mod worker;
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use edge_tunnel_core::{Engine, Now};
+use edge_tunnel_core::{Class, Engine, Now};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::commands::Inbox;
 use crate::events::Subscribers;
-use crate::outlet::Outlet;
-use crate::sys::ancillary::Witness;
-use crate::tun::{self, PacketBatch, Tun};
-use crate::udp::{BindError, DatagramBatch, ErrorBatch, Sockets};
+use crate::outlet::{Losses, Outlet};
+use crate::sys::bpf::QueueMap;
+use crate::tun::{self, Queues};
+use crate::udp::{BindError, Sockets};
+use passage::Passage;
+use upcall_queue::UpcallQueue;
+use worker::{Foreman, Order, Queue, Worker};
 
 /// Commands per turn.
 const COMMANDS: usize = 64;
 
 /// How often the interface is asked whether it is still up. That it goes up, or away, is told at once.
 const LINK_CHECK: Duration = Duration::from_secs(1);
+
+/// Upcalls of each class that are taken in turn, in its order, and turns before timers are looked at.
+const SHARES: [usize; 3] = [64, 8, 2];
+const ROUNDS: usize = 8;
+
+/// Changes of routes that the kernel is told of in one turn.
+const ROUTES: usize = 256;
+
+/// How soon a full socket is tried again.
+const SEND_AGAIN: Duration = Duration::from_millis(1);
 
 /// A pause for a TUN descriptor that reports an error and then gives none: it is being deleted.
 const TUN_PAUSE: Duration = Duration::from_millis(10);
@@ -48,104 +65,127 @@ pub enum StopReason {
 enum Source {
     Commands = 0,
     Tun = 1,
-    V4 = 2,
-    V6 = 3,
+    Upcalls = 2,
 }
-
-const FAMILIES: [Source; 2] = [Source::V4, Source::V6];
 
 /// What `epoll` reported for this turn.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ready {
     commands: bool,
-    packets: bool,
+    upcalls: bool,
     /// Only asked for while the interface is down.
     went_up: bool,
     tun_error: bool,
-    datagrams: [bool; 2],
-    /// Errors about what was sent wait.
-    errors: [bool; 2],
 }
 
-/// State of the data-plane thread. Jobs from other threads get it by exclusive reference.
+/// The inner ends of the workers.
+pub(crate) struct Ends {
+    pub(crate) workers: usize,
+    /// One for each worker, or one for all: then only the first worker reads from it.
+    pub(crate) queues: Queues,
+    /// Keeps the hash of the queues of datagrams from being guessed.
+    pub(crate) seed: u64,
+}
+
+/// State of the engine's thread. Jobs from other threads get it by exclusive reference.
 pub(crate) struct DataPlane {
     pub(crate) engine: Engine,
     pub(crate) subscribers: Subscribers,
+    /// For what the engine sends itself: by the sockets of the first worker.
     outlet: Outlet,
+    /// Which worker the kernel gives the packets for a network to, with several.
+    steering: Option<QueueMap>,
     epoll: Epoll,
     inbox: Inbox,
+    upcalls: UpcallQueue,
+    foremen: Vec<Foreman>,
+    threads: Vec<JoinHandle<()>>,
+    /// One pair for each worker.
+    sockets: Vec<Arc<Sockets>>,
+    /// What the sockets before these had no room for.
+    receive_dropped: u64,
     /// The port asked for; 0 = any. The one in use is that of the sockets.
     port: u16,
     fwmark: u32,
-    up: bool,
+    /// None before the first look.
+    up: Option<bool>,
     next_link_check: Instant,
-    /// Families whose socket is full. While one is, no packets are taken from the interface.
-    blocked: [bool; 2],
+    /// Whether a socket is full.
+    blocked: bool,
     /// The last failure to open the sockets, so that it is logged once.
     bind_failure: Option<String>,
-    /// Errors read from the sockets (ICMP and the like).
-    socket_errors: u64,
-    /// Datagrams dropped unopened, because more came than could be opened.
-    datagrams_crowded_out: u64,
-    /// Keeps the queues' hash from being guessed.
-    seed: u64,
-    /// Packets of the interface that could not be cut to the path's size.
-    pub(super) packets_uncut: u64,
     stop: Option<StopReason>,
 }
 
 impl DataPlane {
+    /// Starts a worker for each queue.
+    ///
     /// # Errors
     ///
-    /// `epoll` could not be set up.
-    pub(crate) fn new(tun: Tun, engine: Engine, inbox: Inbox, now: Now, seed: u64) -> io::Result<Self> {
+    /// `epoll`, an eventfd or a thread could not be had.
+    pub(crate) fn new(ends: Ends, engine: Engine, inbox: Inbox, now: Now) -> io::Result<Self> {
+        let Queues { first, others, steering } = ends.queues;
+        let first = Arc::new(first);
+        let upcalls = UpcallQueue::new()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(&inbox, EpollEvent::new(EpollFlags::EPOLLIN, Source::Commands as u64))?;
-        epoll.add(&tun, EpollEvent::new(EpollFlags::EPOLLIN, Source::Tun as u64))?;
-        Ok(Self {
+        epoll.add(&upcalls, EpollEvent::new(EpollFlags::EPOLLIN, Source::Upcalls as u64))?;
+        let mut plane = Self {
             engine,
             subscribers: Subscribers::default(),
-            outlet: Outlet::new(tun),
+            outlet: Outlet::new(Arc::clone(&first)),
+            steering,
             epoll,
             inbox,
+            upcalls,
+            foremen: Vec::new(),
+            threads: Vec::new(),
+            sockets: Vec::new(),
+            receive_dropped: 0,
             port: 0,
             fwmark: 0,
-            up: false,
+            up: None,
             next_link_check: now.mono,
-            blocked: [false; 2],
+            blocked: false,
             bind_failure: None,
-            socket_errors: 0,
-            datagrams_crowded_out: 0,
-            seed,
-            packets_uncut: 0,
             stop: None,
-        })
+        };
+        if plane.steering.is_some() {
+            plane.engine.follow_routes();
+        }
+        let mut others = others.into_iter().map(Arc::new);
+        for number in 0..ends.workers {
+            let own = if number == 0 { Some(Arc::clone(&first)) } else { others.next() };
+            let reads = own.is_some();
+            plane.start_worker(Queue { tun: own.unwrap_or_else(|| Arc::clone(&first)), reads }, ends.seed)?;
+        }
+        Ok(plane)
+    }
+
+    fn start_worker(&mut self, queue: Queue, seed: u64) -> io::Result<()> {
+        let (worker, foreman) = Worker::new(self.engine.lane(), queue, self.upcalls.raiser(), seed)?;
+        let thread = thread::Builder::new().name(format!("worker-{}", self.foremen.len()));
+        self.foremen.push(foreman);
+        self.threads.push(thread.spawn(move || worker.run())?);
+        Ok(())
     }
 
     /// Runs until the interface is deleted or [`Self::request_stop`] was called.
     pub(crate) fn run(mut self) -> StopReason {
-        let mut batches = Batches {
-            datagrams: [DatagramBatch::new(self.seed), DatagramBatch::new(self.seed)],
-            errors: ErrorBatch::new(),
-            packets: PacketBatch::new(),
-        };
         // A new interface is down; this also arms the wake-up for when it goes up.
         let mut result = self.follow_link(read_clocks());
-        let mut more_commands = false;
+        let mut more = false;
         while self.stop.is_none() {
-            let turn = result
-                .and_then(|()| self.wait(more_commands, &batches))
-                .and_then(|ready| self.turn(ready, &mut batches));
-            match turn {
-                Ok(more) => {
-                    more_commands = more;
+            match result.and_then(|()| self.wait(more)).and_then(|ready| self.turn(ready)) {
+                Ok(left) => {
+                    more = left;
                     result = Ok(());
                 }
                 Err(error) if tun::is_gone(&error) => return StopReason::InterfaceDeleted,
                 Err(error) => return StopReason::Failed(error),
             }
         }
-        self.stop.unwrap_or(StopReason::Requested)
+        self.stop.take().unwrap_or(StopReason::Requested)
     }
 
     /// Ends the loop after this turn.
@@ -153,62 +193,53 @@ impl DataPlane {
         self.stop = Some(StopReason::Requested);
     }
 
-    /// One turn. Returns whether commands are left over.
-    fn turn(&mut self, ready: Ready, batches: &mut Batches) -> io::Result<bool> {
-        let more_commands = self.take_commands(ready.commands);
+    /// One turn. Returns whether commands or upcalls are left over.
+    fn turn(&mut self, ready: Ready) -> io::Result<bool> {
+        let mut more = self.take_commands(ready.commands);
+        if ready.upcalls {
+            self.upcalls.clear_wake_up();
+            if let Some(error) = self.upcalls.take_failure() {
+                return Err(error);
+            }
+        }
+        more |= self.take_upcalls();
         let now = read_clocks();
-        for family in [0, 1] {
-            if ready.errors[family] {
-                self.take_errors(family, &mut batches.errors);
-            }
-            if ready.datagrams[family] {
-                self.take_datagrams(family, now, &mut batches.datagrams[family]);
-            }
-        }
-        if ready.packets || ready.tun_error {
-            self.take_packets(now, &mut batches.packets, ready.tun_error)?;
-        }
         if self.engine.poll_timeout().is_some_and(|(deadline, _)| deadline <= now.mono) {
             self.engine.handle_timeout(now, &mut self.outlet);
         }
-        self.flush()?;
+        self.flush();
+        more |= self.steer();
         while let Some(event) = self.engine.poll_event() {
             self.subscribers.publish(&event);
+        }
+        if ready.tun_error {
+            // It is being deleted: the worker that reads from it will tell.
+            thread::sleep(TUN_PAUSE);
         }
         if ready.went_up || now.mono >= self.next_link_check {
             self.follow_link(now)?;
         }
-        Ok(more_commands)
+        Ok(more)
     }
 
-    /// Waits for input, a deadline, or neither if `more_commands` or datagrams are known to wait.
-    fn wait(&self, more_commands: bool, batches: &Batches) -> io::Result<Ready> {
-        let mut ready = Ready {
-            datagrams: batches.datagrams.each_ref().map(DatagramBatch::has_more),
-            ..Ready::default()
-        };
-        let at_once = more_commands || ready.datagrams.contains(&true);
-        let timeout = if at_once { EpollTimeout::ZERO } else { self.timeout(Instant::now()) };
-        let mut events = [EpollEvent::empty(); 4];
+    /// Waits for input, a deadline, or neither if there is `more` to do.
+    fn wait(&self, more: bool) -> io::Result<Ready> {
+        let timeout = if more { EpollTimeout::ZERO } else { self.timeout(Instant::now()) };
+        let mut events = [EpollEvent::empty(); 3];
         let count = match self.epoll.wait(&mut events, timeout) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(errno) => return Err(errno.into()),
         };
+        let mut ready = Ready::default();
         let broken = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         for event in &events[..count] {
-            let readable = event.events().intersects(EpollFlags::EPOLLIN | broken);
             match event.data() {
                 data if data == Source::Commands as u64 => ready.commands = true,
-                data if data == Source::Tun as u64 => {
-                    ready.packets = event.events().contains(EpollFlags::EPOLLIN);
+                data if data == Source::Upcalls as u64 => ready.upcalls = true,
+                _ => {
                     ready.went_up = event.events().contains(EpollFlags::EPOLLOUT);
                     ready.tun_error = event.events().intersects(broken);
-                }
-                data => {
-                    let family = usize::from(data != Source::V4 as u64);
-                    ready.datagrams[family] |= readable;
-                    ready.errors[family] = event.events().intersects(broken);
                 }
             }
         }
@@ -217,12 +248,10 @@ impl DataPlane {
 
     /// Time to the next deadline, rounded up to what `epoll` can count.
     fn timeout(&self, now: Instant) -> EpollTimeout {
-        let deadline = match self.engine.poll_timeout() {
-            Some((deadline, _)) => deadline.min(self.next_link_check),
-            None => self.next_link_check,
-        };
-        let wait = deadline.saturating_duration_since(now);
-        let millis = wait.as_micros().div_ceil(1000);
+        let deadline = self.engine.poll_timeout().map(|(deadline, _)| deadline);
+        let again = self.blocked.then(|| now + SEND_AGAIN);
+        let deadline = deadline.into_iter().chain(again).fold(self.next_link_check, Instant::min);
+        let millis = deadline.saturating_duration_since(now).as_micros().div_ceil(1000);
         // At most LINK_CHECK, so it always fits.
         EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
     }
@@ -238,59 +267,56 @@ impl DataPlane {
         true
     }
 
-    fn take_datagrams(&mut self, family: usize, now: Now, batch: &mut DatagramBatch) {
-        let Some(socket) = self.outlet.sockets().and_then(|sockets| sockets.by_family()[family]) else {
-            return;
-        };
-        let dropped = batch.dropped();
-        let received = batch.receive(socket, now.mono);
-        self.datagrams_crowded_out += batch.dropped() - dropped;
-        match received {
-            Ok(true) => {
-                self.outlet.begin_batch(batch);
-                self.engine.handle_datagrams(now, batch.iter(), &mut self.outlet);
+    /// Takes upcalls, the classes in turn by their shares; true when some are left. A command goes before each
+    /// handshake.
+    fn take_upcalls(&mut self) -> bool {
+        for _ in 0..ROUNDS {
+            let mut taken = false;
+            for (class, share) in Class::ALL.into_iter().zip(SHARES) {
+                for _ in 0..share {
+                    let Some(raised) = self.upcalls.next(class) else { break };
+                    taken = true;
+                    self.outlet.sources().begin_batch(raised.arrival.into_iter());
+                    self.engine.handle_upcall(read_clocks(), &raised.upcall, &mut self.outlet);
+                    self.take_commands(false);
+                    if self.stop.is_some() {
+                        return false;
+                    }
+                }
             }
-            Ok(false) => {}
-            // An ICMP error or the like: reading it cleared it, and WireGuard's timers handle loss.
-            Err(_) => self.socket_errors += 1,
-        }
-    }
-
-    /// Tells the engine of datagrams that were too large.
-    fn take_errors(&self, family: usize, batch: &mut ErrorBatch) {
-        if let Some(socket) = self.outlet.sockets().and_then(|sockets| sockets.by_family()[family]) {
-            batch.drain(socket, |report| {
-                let quoted = (report.witness == Witness::Router).then_some(report.quoted);
-                self.engine.path_too_big(report.to, report.mtu, quoted);
-            });
-        }
-    }
-
-    fn take_packets(&mut self, now: Now, batch: &mut PacketBatch, error_reported: bool) -> io::Result<()> {
-        batch.read(self.outlet.tun())?;
-        if !batch.is_empty() {
-            let (engine, outlet) = (&mut self.engine, &mut self.outlet);
-            self.packets_uncut += batch.for_each(|packet| {
-                engine.handle_packets(now, std::iter::once(packet), outlet);
-            });
-        } else if error_reported {
-            std::thread::sleep(TUN_PAUSE);
-        }
-        Ok(())
-    }
-
-    /// Empties the outlet. While a socket is full, its room is waited for and the interface is not
-    /// read, so that the backlog builds up in its queue, where the kernel's own rules apply.
-    fn flush(&mut self) -> io::Result<()> {
-        let blocked = self.outlet.flush();
-        if blocked != self.blocked {
-            self.blocked = blocked;
-            self.watch_tun()?;
-            for family in [0, 1] {
-                self.watch_socket(family)?;
+            // Answers do not wait for the next flood.
+            self.flush();
+            if !taken {
+                return false;
             }
         }
-        Ok(())
+        true
+    }
+
+    /// Tells the kernel of routes that have changed; true when some are left.
+    fn steer(&mut self) -> bool {
+        let Some(map) = &self.steering else { return false };
+        for _ in 0..ROUTES {
+            let Some((net, shard)) = self.engine.poll_route() else { return false };
+            let told = match shard.map(u32::try_from) {
+                Some(Ok(queue)) => map.insert(net.address(), net.prefix(), queue),
+                _ => map.remove(net.address(), net.prefix()),
+            };
+            if let Err(error) = told {
+                // Its packets go to another worker than their peer's, which is right, too, and slower.
+                tracing::debug!(%net, %error, "packets are not steered to their worker");
+            }
+        }
+        true
+    }
+
+    fn flush(&mut self) {
+        self.blocked = self.outlet.flush() != [false; 2];
+        for (peer, local) in self.outlet.sources().take_learned() {
+            for foreman in &self.foremen {
+                foreman.hint(Order::Source(peer, local));
+            }
+        }
     }
 
     /// Opens or closes the sockets when the interface went up or down.
@@ -300,22 +326,35 @@ impl DataPlane {
         if let Some(mtu) = self.outlet.tun().mtu() {
             self.engine.set_mtu(mtu);
         }
-        if up && self.outlet.sockets().is_none() {
-            match Sockets::open(self.port, self.fwmark, self.outlet.tun().offloads()) {
+        if up && self.sockets.is_empty() {
+            match self.open_sockets(self.port, self.fwmark) {
                 Ok(sockets) => {
-                    self.replace_sockets(Some(sockets))?;
+                    self.replace_sockets(sockets);
                     self.engine.sockets_opened(now);
                 }
                 Err(error) => self.report_bind_failure(&error),
             }
-        } else if !up && self.outlet.sockets().is_some() {
-            self.replace_sockets(None)?;
+        } else if !up && !self.sockets.is_empty() {
+            self.replace_sockets(Vec::new());
         }
-        if up != self.up {
-            self.up = up;
+        if self.up != Some(up) {
             tracing::debug!(up, "interface changed");
+            // While it is down, the driver tells by EPOLLOUT that it went up.
+            let tun = self.outlet.tun();
+            match (self.up, up) {
+                (None, true) => {}
+                (_, true) => self.epoll.delete(tun)?,
+                (_, false) => {
+                    self.epoll.add(tun, EpollEvent::new(EpollFlags::EPOLLOUT, Source::Tun as u64))?;
+                }
+            }
+            self.up = Some(up);
         }
-        self.watch_tun()
+        Ok(())
+    }
+
+    fn open_sockets(&self, port: u16, fwmark: u32) -> Result<Vec<Sockets>, BindError> {
+        Sockets::open(self.foremen.len(), port, fwmark, self.outlet.tun().offloads())
     }
 
     /// Logged once per cause: it is tried again at each check.
@@ -327,51 +366,56 @@ impl DataPlane {
         }
     }
 
-    fn replace_sockets(&mut self, sockets: Option<Sockets>) -> io::Result<()> {
-        for socket in self.outlet.sockets().into_iter().flat_map(Sockets::by_family).flatten() {
-            // Closing removes it too, but a new socket may get the same number before that.
-            self.epoll.delete(socket)?;
-        }
+    /// Gives each worker its pair of sockets, or none, and waits until the old ones are closed: their port may
+    /// be asked for next.
+    fn replace_sockets(&mut self, sockets: Vec<Sockets>) {
+        self.receive_dropped = self.receive_dropped();
+        self.sockets = sockets.into_iter().map(Arc::new).collect();
         // A port that the kernel chose is kept over down and up, as the kernel's WireGuard does.
-        self.port = sockets.as_ref().map_or(self.port, Sockets::port);
-        self.outlet.set_sockets(sockets);
-        self.blocked = [false; 2];
+        self.port = self.sockets.first().map_or(self.port, |sockets| sockets.port());
+        self.outlet.set_sockets(self.sockets.first().map(Arc::clone));
         self.bind_failure = None;
-        for (socket, source) in self.outlet.sockets().into_iter().flat_map(Sockets::by_family).zip(FAMILIES) {
-            if let Some(socket) = socket {
-                self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, source as u64))?;
-            }
+        let (passage, done) = Passage::of(self.foremen.len());
+        for (number, foreman) in self.foremen.iter().enumerate() {
+            foreman.order(Order::Sockets(self.sockets.get(number).map(Arc::clone), done.clone()));
         }
-        Ok(())
+        drop(done);
+        passage.wait();
     }
 
-    /// While the interface is down, the driver tells by EPOLLOUT that it went up.
-    fn watch_tun(&self) -> io::Result<()> {
-        let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLIN, self.blocked == [false; 2]);
-        interest.set(EpollFlags::EPOLLOUT, !self.up);
-        self.epoll.modify(self.outlet.tun(), &mut EpollEvent::new(interest, Source::Tun as u64))?;
-        Ok(())
+    /// What to wait for, in another thread, until nothing that was opened before this call is on its way inward.
+    fn passage(&mut self) -> Passage {
+        self.flush();
+        let (passage, done) = Passage::of(self.foremen.len());
+        for foreman in &self.foremen {
+            foreman.order(Order::Pass(done.clone()));
+        }
+        passage
     }
 
-    fn watch_socket(&self, family: usize) -> io::Result<()> {
-        let socket: Option<BorrowedFd<'_>> =
-            self.outlet.sockets().and_then(|sockets| sockets.by_family()[family]);
-        if let Some(socket) = socket {
-            let mut interest = EpollFlags::EPOLLIN;
-            interest.set(EpollFlags::EPOLLOUT, self.blocked[family]);
-            self.epoll.modify(socket, &mut EpollEvent::new(interest, FAMILIES[family] as u64))?;
-        }
-        Ok(())
+    /// Datagrams that the sockets had no room for.
+    fn receive_dropped(&self) -> u64 {
+        self.receive_dropped + self.sockets.iter().map(|sockets| sockets.receive_dropped()).sum::<u64>()
+    }
+
+    /// What was lost on the way to the kernel and from it.
+    fn losses(&self) -> Losses {
+        self.foremen.iter().fold(self.outlet.losses(), |sum, foreman| sum.plus(foreman.losses()))
     }
 }
 
-/// The input buffers of the loop, apart from the state so that both can be borrowed.
-struct Batches {
-    /// IPv4, IPv6.
-    datagrams: [DatagramBatch; 2],
-    errors: ErrorBatch,
-    packets: PacketBatch,
+impl Drop for DataPlane {
+    /// The interface and the sockets are gone when the last worker has let go of them.
+    fn drop(&mut self) {
+        for foreman in &self.foremen {
+            foreman.order(Order::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
 }
 
 /// Both clocks, read together.

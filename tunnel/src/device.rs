@@ -17,18 +17,21 @@ use verona_contract::control::{Event, Status};
 
 use crate::commands::{self, Commands, Stopped};
 use crate::control;
-use crate::data_plane::{DataPlane, StopReason, read_clocks};
+use crate::data_plane::{DataPlane, Ends, StopReason, read_clocks};
 use crate::link_statistics;
 use crate::local_socket::{self, LocalListener, LocalSocketError};
 use crate::offloads::{Offloads, Switches, self_test};
 use crate::stop::Stop;
 use crate::transaction::{ConfigureError, Snapshot, Transaction};
-use crate::tun::{InterfaceName, Tun, TunError};
+use crate::tun::{InterfaceName, Queues, TunError};
 use crate::uapi;
 
 /// MTU of a new interface, octets: 1500 less the outer IPv6 and UDP headers and WireGuard's own 32,
 /// as every WireGuard has it.
 pub const DEFAULT_MTU: u16 = 1420;
+
+/// Bounds the queues and sockets of one interface.
+const MAX_WORKERS: usize = 16;
 
 /// What to start.
 #[derive(Debug)]
@@ -39,6 +42,9 @@ pub struct DeviceConfig {
     pub uapi: Option<UapiSocket>,
     /// Path of the control socket ([`verona_contract::control`]); `None` for none.
     pub control: Option<PathBuf>,
+    /// Threads that move packets, 1 to 16. More than there are cores gain nothing; one is enough for one peer,
+    /// whose packets are opened and sealed in order, so by one core at a time.
+    pub workers: usize,
     /// The offloads that are not to be used. Default: none, so what the kernel can do is used.
     pub without: Switches,
     /// Whether the service class (DSCP) of packets is copied to their datagrams. Default: not, since it tells
@@ -47,7 +53,7 @@ pub struct DeviceConfig {
 }
 
 impl DeviceConfig {
-    /// A new interface with the default MTU and nothing but the calls of [`DeviceHandle`] to
+    /// A new interface with the default MTU, one worker and nothing but the calls of [`DeviceHandle`] to
     /// configure it: what a program wants that uses the data plane as a library.
     #[must_use]
     pub fn new(name: InterfaceName) -> Self {
@@ -55,6 +61,7 @@ impl DeviceConfig {
             interface: Interface::Create { name, mtu: DEFAULT_MTU },
             uapi: None,
             control: None,
+            workers: 1,
             without: Switches::default(),
             copy_dscp: false,
         }
@@ -124,12 +131,13 @@ impl Device {
     pub fn start(config: DeviceConfig) -> Result<Self, StartError> {
         let offloads = Arc::new(Offloads::new(config.without));
         self_test::run(&offloads);
-        let tun = match config.interface {
-            Interface::Create { name, mtu } => Tun::create(&name, mtu, &offloads)?,
-            Interface::Inherited(fd) => Tun::from_fd(fd, &offloads)?,
+        let workers = config.workers.clamp(1, MAX_WORKERS);
+        let queues = match config.interface {
+            Interface::Create { name, mtu } => Queues::create(&name, mtu, workers, &offloads)?,
+            Interface::Inherited(fd) => Queues::from_fd(fd, &offloads)?,
         };
         tracing::info!("offloads: {offloads}");
-        let name = tun.name().clone();
+        let name = queues.first.name().clone();
         let uapi_path = uapi::socket_path(&name);
         let uapi = match config.uapi {
             Some(UapiSocket::Bind) => Some(LocalListener::bind(&uapi_path)?),
@@ -141,10 +149,11 @@ impl Device {
         let stop = Stop::new().map_err(system("creating an eventfd"))?;
         let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
         let now = read_clocks();
-        let mut engine = Engine::new(entropy()?, now);
+        let mut engine = Engine::with_shards(workers, entropy()?, now);
         engine.set_copy_dscp(config.copy_dscp);
         let seed = entropy()?.first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
-        let data_plane = DataPlane::new(tun, engine, inbox, now, seed).map_err(system("setting up epoll"))?;
+        let ends = Ends { workers, queues, seed };
+        let data_plane = DataPlane::new(ends, engine, inbox, now).map_err(system("starting the workers"))?;
         let mut device = Self {
             handle: DeviceHandle { commands, name },
             stop: stop.clone(),
@@ -156,8 +165,8 @@ impl Device {
             stop.set();
             reason
         };
-        let thread = thread::Builder::new().name("data-plane".to_owned()).spawn(run);
-        device.data_plane = Some(thread.map_err(system("starting the data-plane thread"))?);
+        let thread = thread::Builder::new().name("engine".to_owned()).spawn(run);
+        device.data_plane = Some(thread.map_err(system("starting the engine's thread"))?);
         device.serve(uapi, control).map_err(system("starting a socket thread"))?;
         Ok(device)
     }
@@ -197,7 +206,7 @@ impl Device {
     }
 
     fn join(&mut self) -> StopReason {
-        let panicked = || StopReason::Failed(io::Error::other("the data-plane thread panicked"));
+        let panicked = || StopReason::Failed(io::Error::other("the engine's thread panicked"));
         let joined = self.data_plane.take().map(JoinHandle::join);
         // The thread sets it too, unless it panicked or never started.
         self.stop.set();

@@ -34,6 +34,9 @@ struct Arguments {
     /// Control socket [default: /run/verona/tunnel-<INTERFACE>.sock].
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// Threads that move packets [default: one a core, at most 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    workers: Option<u8>,
     /// Offloads not to use, with commas: tun-tso, tun-uso, tun-tcp-gro, tun-udp-gro, udp-gso, udp-gro, or all.
     /// They are used as far as the kernel has them and they pass a self-test.
     #[arg(
@@ -112,13 +115,20 @@ fn device_config(arguments: Arguments) -> anyhow::Result<DeviceConfig> {
         Some(fd) => UapiSocket::Inherited(fd),
         None => UapiSocket::Bind,
     };
+    let workers = arguments.workers.map_or_else(default_workers, usize::from);
     Ok(DeviceConfig {
         interface,
         uapi: Some(uapi),
         control,
+        workers,
         without: arguments.no_offload,
         copy_dscp: arguments.copy_dscp,
     })
+}
+
+/// One a core. A box with many cores has other work, too, and the line is full before.
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
 }
 
 /// wireguard-go's `LOG_LEVEL`, with `info` between its two.

@@ -1,7 +1,7 @@
 //! Where the engine's output goes: the UDP sockets on the outside, the TUN interface on the inside.
 //!
-//! The engine writes each datagram and packet straight into a queue of here; the queues go out once
-//! a turn, or when full. What finds no room or no socket is dropped and counted, as a network does:
+//! Each datagram and packet is written straight into a queue of here; the queues go out once a turn, or when
+//! nearly full, but never while the one who writes holds a lock. What finds no room or no socket is dropped and counted, as a network does:
 //! nothing here waits.
 
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use edge_tunnel_core::{Marks, Output};
 
 use crate::sources::Sources;
 use crate::tun::{Tun, WriteQueue};
-use crate::udp::{Carriage, DatagramBatch, SendQueue, Sockets};
+use crate::udp::{Carriage, SendQueue, Sockets};
 
-/// Losses at the outlet since start.
+/// Losses on the way to the kernel and from it, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Losses {
     /// Datagrams the kernel refused: no route, too long, filtered.
@@ -22,14 +22,37 @@ pub(crate) struct Losses {
     pub(crate) send_dropped: u64,
     /// Packets that the TUN interface did not take.
     pub(crate) tun_failed: u64,
-    /// Datagrams that the sockets had no room for.
-    pub(crate) receive_dropped: u64,
+    /// Errors read from the sockets (ICMP and the like).
+    pub(crate) socket_errors: u64,
+    /// Packets of the interface that could not be cut to the path's size.
+    pub(crate) packets_uncut: u64,
+    /// Datagrams dropped unopened, because more came than could be opened.
+    pub(crate) datagrams_crowded_out: u64,
 }
+
+impl Losses {
+    /// The sum of both.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            send_failed: self.send_failed + other.send_failed,
+            send_dropped: self.send_dropped + other.send_dropped,
+            tun_failed: self.tun_failed + other.tun_failed,
+            socket_errors: self.socket_errors + other.socket_errors,
+            packets_uncut: self.packets_uncut + other.packets_uncut,
+            datagrams_crowded_out: self.datagrams_crowded_out + other.datagrams_crowded_out,
+        }
+    }
+}
+
+/// Octets of the largest packet or datagram there is.
+const LARGEST: usize = 65_536;
+/// The packets that waited for a session leave together, under one lock.
+const WAITING: usize = 130;
 
 /// The queues and what they empty into.
 pub(crate) struct Outlet {
-    tun: Tun,
-    sockets: Option<Sockets>,
+    tun: Arc<Tun>,
+    sockets: Option<Arc<Sockets>>,
     /// IPv4, IPv6.
     datagrams: [SendQueue; 2],
     packets: WriteQueue,
@@ -46,7 +69,7 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(tun: Tun) -> Self {
+    pub(crate) fn new(tun: Arc<Tun>) -> Self {
         let queue = || SendQueue::new(Arc::clone(tun.offloads()));
         Self {
             datagrams: [queue(), queue()],
@@ -67,13 +90,12 @@ impl Outlet {
     }
 
     pub(crate) fn sockets(&self) -> Option<&Sockets> {
-        self.sockets.as_ref()
+        self.sockets.as_deref()
     }
 
     /// Replaces the sockets. What still waits goes out by the new ones, or is dropped without any.
-    pub(crate) fn set_sockets(&mut self, sockets: Option<Sockets>) {
-        let old = std::mem::replace(&mut self.sockets, sockets);
-        self.losses.receive_dropped += old.map_or(0, |old| old.receive_dropped());
+    pub(crate) fn set_sockets(&mut self, sockets: Option<Arc<Sockets>>) {
+        self.sockets = sockets;
         for queue in &mut self.datagrams {
             queue.socket_replaced();
             if self.sockets.is_none() {
@@ -82,15 +104,13 @@ impl Outlet {
         }
     }
 
-    /// To be called before the engine handles `batch`: what it answers at once goes out from the address
-    /// that was written to.
-    pub(crate) fn begin_batch(&mut self, batch: &DatagramBatch) {
-        self.sources.begin_batch(batch.arrivals(Sources::is_answered));
+    /// From which addresses of ours peers are written to.
+    pub(crate) fn sources(&mut self) -> &mut Sources {
+        &mut self.sources
     }
 
     pub(crate) fn losses(&self) -> Losses {
-        let now = self.sockets.as_ref().map_or(0, Sockets::receive_dropped);
-        Losses { receive_dropped: self.losses.receive_dropped + now, ..self.losses }
+        self.losses
     }
 
     /// Empties the queues as far as the sockets take it. Returns whether each family's socket is full,
@@ -128,9 +148,6 @@ impl Output for Outlet {
         let family = usize::from(to.is_ipv6());
         self.open = None;
         self.marks = Marks::default();
-        if !self.datagrams[family].has_room(len) {
-            self.flush_datagrams(family);
-        }
         if self.sockets.is_none() || !self.datagrams[family].has_room(len) {
             return self.discard(len);
         }
@@ -155,9 +172,6 @@ impl Output for Outlet {
     }
 
     fn packet_buffer(&mut self, len: usize) -> &mut [u8] {
-        if !self.packets.has_room(len) {
-            self.losses.tun_failed += self.packets.flush(&self.tun);
-        }
         self.packet_open = self.packets.has_room(len);
         if self.packet_open { self.packets.space(len) } else { self.discard(len) }
     }
@@ -168,5 +182,14 @@ impl Output for Outlet {
         } else {
             self.losses.tun_failed += 1;
         }
+    }
+
+    fn is_full(&self) -> bool {
+        !self.packets.has_room(LARGEST)
+            || self.datagrams.iter().any(|queue| !queue.has_room_for(WAITING, LARGEST))
+    }
+
+    fn make_room(&mut self) {
+        self.flush();
     }
 }

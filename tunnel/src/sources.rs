@@ -28,6 +28,8 @@ pub(crate) struct Sources {
     arrivals: Vec<(SocketAddr, Local)>,
     slots: Box<[Option<(SocketAddr, Local)>]>,
     hasher: RandomState,
+    /// Pairings that are new since they were last asked for.
+    learned: Vec<(SocketAddr, Local)>,
 }
 
 impl Sources {
@@ -36,6 +38,7 @@ impl Sources {
             arrivals: Vec::with_capacity(64),
             slots: vec![None; SLOTS].into_boxed_slice(),
             hasher: RandomState::new(),
+            learned: Vec::new(),
         }
     }
 
@@ -59,12 +62,25 @@ impl Sources {
             if let Some(&(from, local)) = arrival {
                 if kind == RESPONSE {
                     let slot = self.slot(from);
-                    self.slots[slot] = Some((from, local));
+                    if self.slots[slot].replace((from, local)) != Some((from, local)) {
+                        self.learned.push((from, local));
+                    }
                 }
                 return Some(local);
             }
         }
         self.slots[self.slot(to)].filter(|(peer, _)| *peer == to).map(|(_, local)| local)
+    }
+
+    /// What was learned since the last call, for the others who write to these peers.
+    pub(crate) fn take_learned(&mut self) -> Vec<(SocketAddr, Local)> {
+        std::mem::take(&mut self.learned)
+    }
+
+    /// Takes over what another one has learned.
+    pub(crate) fn learn(&mut self, peer: SocketAddr, local: Local) {
+        let slot = self.slot(peer);
+        self.slots[slot] = Some((peer, local));
     }
 
     /// Drops what is known about `to`: our address of it is gone.

@@ -51,9 +51,6 @@ pub enum ConfigureError {
     /// The mark was refused.
     #[error("setting the firewall mark failed")]
     Mark(#[source] io::Error),
-    /// `epoll` refused the new sockets.
-    #[error("watching the new sockets failed")]
-    Watch(#[source] io::Error),
     /// The device is gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -67,7 +64,7 @@ impl ConfigureError {
             Self::Config(ConfigError::TooManyPeers) => libc::ENOSPC,
             Self::Config(_) => libc::EINVAL,
             Self::Bind(error) => error.errno(),
-            Self::Mark(error) | Self::Watch(error) => error.raw_os_error().unwrap_or(libc::EIO),
+            Self::Mark(error) => error.raw_os_error().unwrap_or(libc::EIO),
             Self::Stopped(_) => libc::ENODEV,
         }
     }

@@ -4,14 +4,16 @@
 //! pass, is the engine's business. The interface lives as long as its descriptor.
 
 mod name;
+mod queues;
 mod read;
 mod write;
 
 pub use name::{InterfaceName, InvalidInterfaceName};
+pub(crate) use queues::Queues;
 pub(crate) use read::PacketBatch;
 pub(crate) use write::WriteQueue;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -86,34 +88,24 @@ pub(crate) struct Tun {
 const OF_TUN: [Offload; 4] = [Offload::TunTso, Offload::TunUso, Offload::TunTcpGro, Offload::TunUdpGro];
 
 impl Tun {
-    /// Creates interface `name` in the network namespace of the calling thread, with `mtu` octets.
-    pub(crate) fn create(name: &InterfaceName, mtu: u16, offloads: &Arc<Offloads>) -> Result<Self, TunError> {
-        let file = OpenOptions::new().read(true).write(true).open(TUN_DEVICE).map_err(TunError::Open)?;
-        let vnet = OF_TUN.iter().any(|&offload| offloads.is_on(offload));
-        let chosen =
-            sys::tun::attach(&file, name.as_str(), vnet).map_err(|source| match source.raw_os_error() {
-                Some(libc::EBUSY | libc::EEXIST) => TunError::InUse { name: name.clone() },
-                _ => TunError::Create { name: name.clone(), source },
-            })?;
-        let (name, namespace) = (InterfaceName::of_kernel(chosen), any_socket()?);
+    fn attached(
+        file: File,
+        name: InterfaceName,
+        vnet: bool,
+        offloads: &Arc<Offloads>,
+    ) -> Result<Self, TunError> {
         let header = if vnet { VNET_HEADER } else { 0 };
-        let tun = Self { file, name, namespace, header, offloads: Arc::clone(offloads) };
+        let tun = Self { file, name, namespace: any_socket()?, header, offloads: Arc::clone(offloads) };
         tun.negotiate();
         tun.set_non_blocking().map_err(TunError::Descriptor)?;
-        tun.set_mtu(mtu)?;
         Ok(tun)
     }
 
     /// Takes over an interface that another process opened, its MTU left as it is.
-    pub(crate) fn from_fd(fd: OwnedFd, offloads: &Arc<Offloads>) -> Result<Self, TunError> {
+    fn from_fd(fd: OwnedFd, offloads: &Arc<Offloads>) -> Result<Self, TunError> {
         let name = sys::tun::interface_of(fd.as_fd()).map_err(TunError::Descriptor)?;
         let vnet = sys::tun::has_vnet_header(fd.as_fd()).map_err(TunError::Descriptor)?;
-        let (name, namespace) = (InterfaceName::of_kernel(name), any_socket()?);
-        let header = if vnet { VNET_HEADER } else { 0 };
-        let tun = Self { file: File::from(fd), name, namespace, header, offloads: Arc::clone(offloads) };
-        tun.negotiate();
-        tun.set_non_blocking().map_err(TunError::Descriptor)?;
-        Ok(tun)
+        Self::attached(File::from(fd), InterfaceName::of_kernel(name), vnet, offloads)
     }
 
     /// The name at creation. It may be changed later (`ip link set … name`).

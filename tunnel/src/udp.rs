@@ -1,4 +1,4 @@
-//! The outer UDP sockets: one per address family, both on the same port, read and written in batches by
+//! The outer UDP sockets: one per address family for each worker, all on the same port, read and written in batches by
 //! [`receive`] and [`send`].
 //!
 //! Sockets are opened in the network namespace of the calling thread and stay in it, wherever the
@@ -24,6 +24,7 @@ use verona_contract::control::OffCause;
 
 use crate::offloads::{Offload, Offloads};
 use crate::sys::path::{self, TooLarge};
+use crate::sys::steering;
 
 /// Receive and send buffer of each socket, octets. Absorbs a burst while the thread is busy
 /// elsewhere: about 60 ms at 1 Gbit/s. wireguard-go asks for the same.
@@ -58,17 +59,23 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Opens both sockets on `port`, or on one that is free in both families if `port` is 0, with
-    /// `fwmark` (SO_MARK; 0 = none) on what they send.
+    /// Opens `count` pairs on `port`, or on one that is free in both families if `port` is 0, with `fwmark`
+    /// (SO_MARK; 0 = none) on what they send. With several, the kernel gives each transport message to the pair
+    /// whose shard it is for.
     ///
     /// # Errors
     ///
     /// The port is taken, or the host has neither family, or the mark is refused.
-    pub(crate) fn open(port: u16, fwmark: u32, offloads: &Offloads) -> Result<Self, BindError> {
+    pub(crate) fn open(
+        count: usize,
+        port: u16,
+        fwmark: u32,
+        offloads: &Offloads,
+    ) -> Result<Vec<Self>, BindError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match Self::open_once(port, fwmark, offloads) {
+            match Self::open_once(count, port, fwmark, offloads) {
                 Err(error)
                     if port == 0 && error.errno() == libc::EADDRINUSE && attempt < RANDOM_PORT_ATTEMPTS => {}
                 result => return result,
@@ -76,26 +83,16 @@ impl Sockets {
         }
     }
 
-    fn open_once(port: u16, fwmark: u32, offloads: &Offloads) -> Result<Self, BindError> {
-        let v4 = open_family(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into(), fwmark, offloads)?;
-        let v4_port = match &v4 {
-            Some(socket) => {
-                local_port(socket).map_err(|source| BindError { family: "IPv4", port, source })?
-            }
-            None => port,
-        };
-        let v6 = open_family(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, v4_port).into(), fwmark, offloads)?;
-        let v6_port = match &v6 {
-            Some(socket) => {
-                local_port(socket).map_err(|source| BindError { family: "IPv6", port, source })?
-            }
-            None => v4_port,
-        };
-        if v4.is_none() && v6.is_none() {
+    fn open_once(count: usize, port: u16, fwmark: u32, offloads: &Offloads) -> Result<Vec<Self>, BindError> {
+        let options = Options { fwmark, offloads };
+        let (v4, port) = open_group(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into(), count, options)?;
+        let (v6, port) = open_group(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into(), count, options)?;
+        if v4.is_empty() && v6.is_empty() {
             let source = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
             return Err(BindError { family: "IPv4 and IPv6", port, source });
         }
-        Ok(Self { v4, v6, port: v6_port })
+        let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+        Ok((0..count).map(|_| Self { v4: v4.next(), v6: v6.next(), port }).collect())
     }
 
     /// The port of both sockets.
@@ -123,43 +120,73 @@ impl Sockets {
     }
 }
 
-/// `None` if the host does not have the family at all.
-fn open_family(
-    domain: Domain,
-    address: SocketAddr,
+#[derive(Clone, Copy)]
+struct Options<'a> {
     fwmark: u32,
-    offloads: &Offloads,
-) -> Result<Option<Socket>, BindError> {
+    offloads: &'a Offloads,
+}
+
+/// Opens the sockets of one family and gives their port; none if the host does not have the family at all.
+fn open_group(
+    domain: Domain,
+    mut address: SocketAddr,
+    count: usize,
+    options: Options<'_>,
+) -> Result<(Vec<Socket>, u16), BindError> {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let open = || -> io::Result<Socket> {
-        let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-            socket.set_recv_tclass_v6(true)?;
-            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
-        } else {
-            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-            socket.set_recv_tos_v4(true)?;
-            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+    let mut open = || -> io::Result<Vec<Socket>> {
+        let mut group = Vec::with_capacity(count);
+        for number in 0..count {
+            let socket = unbound(domain, options)?;
+            // Not for the first: a port that another process has is taken, even if that one would share it.
+            if number > 0 {
+                socket.set_reuse_port(true)?;
+            }
+            socket.bind(&address.into())?;
+            if number == 0 {
+                address.set_port(local_port(&socket)?);
+                if count > 1 {
+                    socket.set_reuse_port(true)?;
+                }
+            }
+            group.push(socket);
         }
-        path::set_too_large(socket.as_fd(), address.is_ipv6(), TooLarge::Fragment)?;
-        if fwmark != 0 {
-            socket.set_mark(fwmark)?;
+        if let Some(first) = group.first().filter(|_| count > 1)
+            && let Err(error) = steering::by_receiver(first.as_fd(), count)
+        {
+            tracing::debug!(%error, "datagrams are not steered to their workers");
         }
-        size_buffers(&socket);
-        negotiate(&socket, offloads);
-        socket.bind(&address.into())?;
-        Ok(socket)
+        Ok(group)
     };
     match open() {
-        Ok(socket) => Ok(Some(socket)),
+        Ok(group) => Ok((group, address.port())),
         // The family is compiled out, or switched off (net.ipv6.conf.all.disable_ipv6).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
-            Ok(None)
+            Ok((Vec::new(), address.port()))
         }
         Err(source) => Err(BindError { family, port: address.port(), source }),
     }
+}
+
+fn unbound(domain: Domain, options: Options<'_>) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        socket.set_recv_tclass_v6(true)?;
+        setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+        socket.set_recv_tos_v4(true)?;
+        setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+    }
+    path::set_too_large(socket.as_fd(), domain == Domain::IPV6, TooLarge::Fragment)?;
+    if options.fwmark != 0 {
+        socket.set_mark(options.fwmark)?;
+    }
+    size_buffers(&socket);
+    negotiate(&socket, options.offloads);
+    Ok(socket)
 }
 
 /// Finds out what the kernel knows. Without, datagrams come and go one by one.

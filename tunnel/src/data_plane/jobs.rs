@@ -6,6 +6,7 @@
 use edge_tunnel_core::{CrlRefused, CrlSet, VerifiedPolicy};
 use verona_contract::control::{CrlInfo, CrlInstalled, PeerInfo, PolicyInstalled, Status};
 
+use super::passage::Passage;
 use super::{DataPlane, read_clocks};
 use crate::transaction::{ConfigureError, Snapshot, Transaction};
 use crate::udp::{BindError, Sockets};
@@ -23,26 +24,25 @@ impl DataPlane {
         }
         self.fwmark = fwmark;
         self.port = transaction.listen_port.unwrap_or(self.port);
-        if sockets.is_some() {
-            self.replace_sockets(sockets).map_err(ConfigureError::Watch)?;
+        if let Some(sockets) = sockets {
+            self.replace_sockets(sockets);
         }
         Ok(())
     }
 
     /// New sockets, if `port` asks for other ones than there are and the interface is up. 0 asks for
     /// a new random port.
-    fn sockets_for(&self, port: Option<u16>, fwmark: u32) -> Result<Option<Sockets>, BindError> {
-        match (port, self.outlet.sockets()) {
+    fn sockets_for(&self, port: Option<u16>, fwmark: u32) -> Result<Option<Vec<Sockets>>, BindError> {
+        match (port, self.sockets.first()) {
             (Some(port), Some(current)) if port == 0 || port != current.port() => {
-                Sockets::open(port, fwmark, self.outlet.tun().offloads()).map(Some)
+                self.open_sockets(port, fwmark).map(Some)
             }
             _ => Ok(None),
         }
     }
 
     fn mark_sockets(&self, fwmark: u32) -> Result<(), ConfigureError> {
-        let sockets = self.outlet.sockets();
-        sockets.map_or(Ok(()), |sockets| sockets.set_fwmark(fwmark)).map_err(ConfigureError::Mark)
+        self.sockets.iter().try_for_each(|sockets| sockets.set_fwmark(fwmark)).map_err(ConfigureError::Mark)
     }
 
     /// The state as UAPI shows it.
@@ -50,43 +50,45 @@ impl DataPlane {
         Snapshot { listen_port: self.port, fwmark: self.fwmark, device: self.engine.device() }
     }
 
-    /// Puts a policy in force, on its port. 0 leaves the port as it is.
+    /// Puts a policy in force, on its port. 0 leaves the port as it is. The passage is to be waited for before the
+    /// cuts are told.
     pub(crate) fn install_policy(
         &mut self,
         policy: VerifiedPolicy,
-    ) -> Result<PolicyInstalled, ConfigureError> {
+    ) -> Result<(PolicyInstalled, Passage), ConfigureError> {
         let port = Some(policy.listen_port()).filter(|&port| port != 0);
         let sockets = self.sockets_for(port, self.fwmark)?;
         self.port = port.unwrap_or(self.port);
-        if sockets.is_some() {
-            self.replace_sockets(sockets).map_err(ConfigureError::Watch)?;
+        if let Some(sockets) = sockets {
+            self.replace_sockets(sockets);
         }
-        Ok(self.engine.install_policy(read_clocks(), policy))
+        Ok((self.engine.install_policy(read_clocks(), policy), self.passage()))
     }
 
-    /// Puts a list in force and cuts whom it lists.
-    pub(crate) fn install_crl(&mut self, list: CrlSet) -> Result<CrlInstalled, CrlRefused> {
-        self.engine.install_crl(read_clocks(), list)
+    /// Puts a list in force and cuts whom it lists. The passage is to be waited for before the cuts are told.
+    pub(crate) fn install_crl(&mut self, list: CrlSet) -> Result<(CrlInstalled, Passage), CrlRefused> {
+        Ok((self.engine.install_crl(read_clocks(), list)?, self.passage()))
     }
 
     /// Tells the engine whether the wall clock may be believed.
-    pub(crate) fn set_clock(&mut self, trusted: bool) {
+    pub(crate) fn set_clock(&mut self, trusted: bool) -> Passage {
         self.engine.set_clock(read_clocks(), trusted);
+        self.passage()
     }
 
     /// The state of the tunnel as a whole. The engine's counters, and beside them what was lost here.
     pub(crate) fn status(&self, interface: String) -> Status {
         let device = self.engine.device();
         let mut counters = self.engine.counters();
-        let losses = self.outlet.losses();
+        let losses = self.losses();
         for (name, value) in [
             ("send_failed", losses.send_failed),
             ("send_dropped", losses.send_dropped),
             ("tun_failed", losses.tun_failed),
-            ("udp_receive_dropped", losses.receive_dropped),
-            ("socket_errors", self.socket_errors),
-            ("datagrams_crowded_out", self.datagrams_crowded_out),
-            ("packets_uncut", self.packets_uncut),
+            ("udp_receive_dropped", self.receive_dropped()),
+            ("socket_errors", losses.socket_errors),
+            ("packets_uncut", losses.packets_uncut),
+            ("datagrams_crowded_out", losses.datagrams_crowded_out),
             ("offload_refusals", self.outlet.tun().offloads().refusals()),
             ("events_unread", self.subscribers.dropped()),
         ] {
@@ -97,7 +99,7 @@ impl DataPlane {
             interface,
             public_key: device.public_key,
             // The port in use, so none while the interface is down or the port is taken.
-            listen_port: self.outlet.sockets().map_or(0, Sockets::port),
+            listen_port: self.sockets.first().map_or(0, |sockets| sockets.port()),
             policy_seq: self.engine.policy_seq(),
             clock_trusted: self.engine.clock_trusted(),
             sessions,

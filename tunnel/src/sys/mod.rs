@@ -5,7 +5,9 @@
 //! decision about errors, is left to the callers.
 
 pub(crate) mod ancillary;
+pub(crate) mod bpf;
 pub(crate) mod mmsg;
 pub(crate) mod path;
 pub(crate) mod process;
+pub(crate) mod steering;
 pub(crate) mod tun;

@@ -13,13 +13,16 @@ use std::ptr;
 
 /// Opens `device` (`/dev/net/tun`, as a file) for the layer-3 interface `name`, which the kernel
 /// creates if it does not exist. One packet per read or write, without the 4-octet `tun_pi` header, and
-/// with a `virtio_net_hdr` before each if `vnet_header` is set.
+/// with a `virtio_net_hdr` before each if `vnet_header` is set. With `multi_queue` each descriptor that is attached
+/// to one interface is a queue of its own; all attach with the same flags.
 /// Returns the name that the kernel chose: it may differ when `name` is a pattern such as `wg%d`.
-pub(crate) fn attach(device: &File, name: &str, vnet_header: bool) -> io::Result<String> {
+pub(crate) fn attach(device: &File, name: &str, vnet_header: bool, multi_queue: bool) -> io::Result<String> {
     let mut request = request_for(name)?;
     let vnet = if vnet_header { libc::IFF_VNET_HDR } else { 0 };
-    // IFF_TUN | IFF_NO_PI | IFF_VNET_HDR is 0x5001 and fits the 16-bit field of the kernel's structure.
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | vnet) as libc::c_short;
+    let multi = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
+    // IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE is 0x5101 and fits the 16-bit field of the kernel's
+    // structure.
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | vnet | multi) as libc::c_short;
     ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request)?;
     Ok(name_in(&request))
 }

@@ -28,7 +28,7 @@ impl Router {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let tun = |without: &str| {
             let offloads = Arc::new(Offloads::new(without.parse().unwrap()));
-            Tun::create(&"fwd%d".parse().unwrap(), 1500, &offloads).unwrap()
+            Queues::create(&"fwd%d".parse().unwrap(), 1500, 1, &offloads).unwrap().first
         };
         let router = Self { inward: tun(""), outward: tun("tun-tso,tun-uso") };
         for (number, tun) in [(1, &router.inward), (2, &router.outward)] {

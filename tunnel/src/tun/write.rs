@@ -22,8 +22,9 @@ pub(crate) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Octets one queue holds: four packets of the largest size, some 180 of a usual one.
-    const CAPACITY: usize = 4 * SLOT;
+    /// Octets one queue holds: five packets of the largest size. It is emptied when there is no room for one of
+    /// them any more, so some 180 of a usual size leave together.
+    const CAPACITY: usize = 5 * SLOT;
 
     pub(crate) fn new() -> Self {
         Self {

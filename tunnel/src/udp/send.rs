@@ -179,6 +179,13 @@ impl SendQueue {
         self.datagrams < Self::LIMIT && self.octets.len() - self.end >= length
     }
 
+    /// Whether `count` datagrams can be queued, one of them of up to `length` octets and the others of a usual
+    /// size.
+    pub(crate) fn has_room_for(&self, count: usize, length: usize) -> bool {
+        const USUAL: usize = 1600;
+        self.datagrams + count <= Self::LIMIT && self.octets.len() - self.end >= length + count * USUAL
+    }
+
     /// Space for a datagram of `length` octets; empty if [`Self::has_room`] was not asked.
     pub(crate) fn space(&mut self, length: usize) -> &mut [u8] {
         self.octets.get_mut(self.end..self.end + length).unwrap_or_default()

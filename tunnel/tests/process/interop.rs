@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lab::{Flow, wait};
 
-use crate::pair::{Implementation, Outer, PATIENCE, Pair};
+use crate::pair::{Implementation, Outer, PATIENCE, Pair, sockets_of_ours};
 use Implementation::{Ours, WireguardGo};
 
 fn exchange(left: Implementation, right: Implementation, outer: Outer) {
@@ -98,7 +98,7 @@ fn the_listen_port_changes_under_traffic() {
         wait::until("the new port at the other end", PATIENCE, seen).unwrap();
         // Both families have it.
         let sockets = pair.left.place.output("ss", &["-Hnlu", "sport", "=", &format!(":{now}")]).unwrap();
-        assert_eq!(sockets.lines().count(), 2, "{sockets}");
+        assert_eq!(sockets.lines().count(), sockets_of_ours(), "{sockets}");
     }
     let balance = flow.finish(Duration::from_secs(2));
     // What the old socket held may go; the flow must not stop. 500 a second are sent.
@@ -124,7 +124,7 @@ fn an_interface_moved_to_another_namespace_keeps_its_sockets_where_it_was_made()
     pair.left.set(&["listen-port", "4711"]);
     wait::until("an answer inside", PATIENCE, || inside.output("ping", &ping).is_ok()).unwrap();
     let sockets = |place: &lab::Namespace| place.output("ss", &["-Hnlu", "sport", "=", ":4711"]).unwrap();
-    assert_eq!(sockets(&pair.left.place).lines().count(), 2);
+    assert_eq!(sockets(&pair.left.place).lines().count(), sockets_of_ours());
     assert_eq!(sockets(&inside), "");
     inside.ip(&format!("link del {name}")).unwrap();
     pair.left.expect_gone();
@@ -141,11 +141,11 @@ fn the_firewall_mark_is_on_both_sockets_and_follows_a_new_port() {
     };
     assert_eq!(marks("fwmark:"), 0);
     pair.left.set(&["fwmark", "0x51"]);
-    assert_eq!(marks("fwmark:0x51"), 2);
+    assert_eq!(marks("fwmark:0x51"), sockets_of_ours());
     pair.left.set(&["listen-port", "4001"]);
-    assert_eq!(marks("fwmark:0x51"), 2);
+    assert_eq!(marks("fwmark:0x51"), sockets_of_ours());
     pair.left.set(&["listen-port", "4002", "fwmark", "0x52"]);
-    assert_eq!(marks("fwmark:0x52"), 2);
+    assert_eq!(marks("fwmark:0x52"), sockets_of_ours());
     pair.expect_traffic();
     pair.left.set(&["fwmark", "off"]);
     assert_eq!(marks("fwmark:"), 0);

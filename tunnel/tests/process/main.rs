@@ -18,3 +18,4 @@ mod pair;
 mod path;
 mod robustness;
 mod uapi;
+mod workers;

@@ -57,6 +57,11 @@ pub(crate) struct Pair {
     psk_file: PathBuf,
 }
 
+/// UDP sockets of our tunnel while it is up: one a family for each worker, and a worker a core.
+pub(crate) fn sockets_of_ours() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4))
+}
+
 impl Pair {
     /// Lays the cable; no tunnel runs yet.
     pub(crate) fn new() -> Self {

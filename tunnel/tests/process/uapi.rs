@@ -178,7 +178,8 @@ fn a_port_in_use_is_eaddrinuse_and_the_old_one_stays() {
     let mut stream = connect(&pair);
     let port_up = || {
         lab::wait::until("port 78", crate::pair::PATIENCE, || {
-            pair.left.place.output("ss", &["-Hnlu", "sport", "=", ":78"]).unwrap().lines().count() == 2
+            pair.left.place.output("ss", &["-Hnlu", "sport", "=", ":78"]).unwrap().lines().count()
+                == crate::pair::sockets_of_ours()
         })
     };
     port_up().unwrap();

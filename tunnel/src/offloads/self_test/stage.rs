@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Offload, Offloads, Switches, Trouble};
 use crate::sys;
-use crate::tun::{InterfaceName, Tun};
+use crate::tun::{InterfaceName, Queues, Tun};
 use crate::udp::{DatagramBatch, Sockets};
 
 /// The thread's surroundings. To be dropped when nobody waits any more: closing takes longer than the test.
@@ -36,7 +36,9 @@ impl Stage {
         if own {
             sys::tun::set_up(&any_socket().map_err(untried)?, "lo").map_err(untried)?;
         }
-        let sockets = |switches| Sockets::open(0, 0, &Offloads::new(switches)).map_err(untried);
+        let sockets = |switches| {
+            Sockets::open(1, 0, 0, &Offloads::new(switches)).map_err(untried)?.pop().ok_or_else(nothing)
+        };
         let without = |offload| Switches::default().without(offload);
         let tuns = || Ok([TunEnd::open(1, Switches::default())?, TunEnd::open(2, without(Offload::TunUso))?]);
         Ok(Self {
@@ -104,7 +106,8 @@ pub(super) struct TunEnd {
 impl TunEnd {
     fn open(number: u8, switches: Switches) -> Result<Self, Trouble> {
         let name: InterfaceName = "probe%d".parse().map_err(untried)?;
-        let tun = Tun::create(&name, 1500, &Arc::new(Offloads::new(switches))).map_err(untried)?;
+        let offloads = Arc::new(Offloads::new(switches));
+        let tun = Queues::create(&name, 1500, 1, &offloads).map_err(untried)?.first;
         let (here, beyond) = (Ipv4Addr::new(10, 255, number, 1), Ipv4Addr::new(10, 255, number, 2));
         let socket = any_socket().map_err(untried)?;
         sys::tun::set_addresses(&socket, tun.name().as_str(), here, beyond).map_err(untried)?;
@@ -125,6 +128,10 @@ fn any_socket() -> io::Result<OwnedFd> {
 
 pub(super) fn untried(error: impl std::error::Error) -> Trouble {
     Trouble::Untried(error.to_string())
+}
+
+fn nothing() -> Trouble {
+    Trouble::Untried("nothing was opened".to_owned())
 }
 
 /// What came, in order.

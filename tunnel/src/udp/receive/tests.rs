@@ -1,5 +1,4 @@
 use std::net::{Ipv4Addr, UdpSocket};
-use std::sync::Arc;
 
 use super::*;
 use crate::offloads::{Offloads, Switches};
@@ -21,7 +20,7 @@ fn read_message(octets: &[u8]) -> (u32, u32) {
 
 /// The socket's buffer is far larger than the slots, so that nothing is lost before them.
 fn open() -> (Sockets, UdpSocket) {
-    let sockets = Sockets::open(0, 0, &Arc::new(Offloads::new(Switches::default()))).unwrap();
+    let sockets = Sockets::open(1, 0, 0, &Offloads::new(Switches::default())).unwrap().remove(0);
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     sender.connect((Ipv4Addr::LOCALHOST, sockets.port())).unwrap();
     (sockets, sender)

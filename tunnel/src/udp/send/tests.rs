@@ -21,7 +21,7 @@ fn queue() -> SendQueue {
 }
 
 fn open() -> Sockets {
-    Sockets::open(0, 0, &offloads()).unwrap()
+    Sockets::open(1, 0, 0, &offloads()).unwrap().remove(0)
 }
 
 /// From this address, whatever the interface.
