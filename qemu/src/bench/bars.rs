@@ -1,7 +1,8 @@
 //! What the data plane has to reach, as ratios within one run, and whether it did.
 
-use super::implementation::{OURS, VETH};
-use super::sample::{Sample, Samples, align};
+use super::implementation::{OURS, VETH, among};
+use super::sample::{Sample, Samples, align, median};
+use super::scaling;
 
 /// A bar that two figures of the run decide.
 struct Bar {
@@ -85,6 +86,15 @@ const OWN: [(&str, &str); 2] =
     [("TCP 4 streams against 1", "tcp4"), ("TCP both ways against 1 stream", "bidir")];
 /// Ping of another peer while one floods, milliseconds.
 const FLOOD_P99: f64 = 5.0;
+/// Of what sealing, opening and the bare wire allow a CPU second.
+const OF_BOUND: f64 = 0.70;
+/// Payload of the packet that [`Samples::cipher`] is about, in a TCP stream with timestamps.
+const PAYLOAD: f64 = 1368.0;
+/// What is left among many other peers.
+const AMONG_OTHERS: f64 = 0.95;
+/// Two workers over one, for two peers and for one peer.
+const SCALING: [(&str, &str, f64); 2] =
+    [("2 workers over 1, two peers", "seal2", 1.6), ("2 workers over 1, one peer", "seal1", 1.0)];
 
 fn gbps(sample: &Sample) -> Option<f64> {
     sample.gbps
@@ -94,13 +104,18 @@ fn kpps(sample: &Sample) -> Option<f64> {
     sample.kpps
 }
 
+fn p99(sample: &Sample) -> Option<f64> {
+    sample.p99
+}
+
 fn p50(sample: &Sample) -> Option<f64> {
     sample.p50
 }
 
 /// A table of the bars whose figures this run has.
-pub(super) fn report(samples: &Samples) -> String {
+pub(super) fn report(samples: &Samples, others: u32) -> String {
     let mut rows = vec![["bar", "against", "wanted", "reached", ""].map(str::to_owned).to_vec()];
+    rows.extend(of_bound(samples));
     rows.extend(BARS.iter().filter_map(|bar| bar.row(samples)));
     let one = samples.median(OURS, "tcp1", gbps);
     for (text, trial) in OWN {
@@ -108,10 +123,48 @@ pub(super) fn report(samples: &Samples) -> String {
             rows.push(row(text, "ourselves", "≥ 1.00", ours / one, ours >= one));
         }
     }
-    if let Some(p99) = samples.median(OURS, "ping-under-flood", |sample| sample.p99) {
+    if let Some(p99) = samples.median(OURS, "ping-under-flood", p99) {
         rows.push(row("ping p99 while another peer floods, ms", "", "≤ 5.00", p99, p99 <= FLOOD_P99));
     }
+    rows.extend(among_others(samples, others));
+    rows.extend(SCALING.iter().filter_map(|(text, trial, wanted)| {
+        let [one, two] = scaling::WORKERS.map(|(name, _)| samples.median(name, trial, gbps));
+        let ratio = two? / one?;
+        Some(row(text, "ourselves", &format!("≥ {wanted:.2}"), ratio, ratio >= *wanted))
+    }));
     if rows.len() == 1 { String::new() } else { align(&rows) }
+}
+
+/// Payload for each CPU second, of the most that any tunnel could have here: the bare wire's cost for an
+/// octet, and the cipher's at both ends.
+fn of_bound(samples: &Samples) -> Option<Vec<String>> {
+    let of = |name| samples.median(name, "tcp1", |sample| sample.mb_per_cpu_all);
+    let cipher = median(samples.cipher.clone())? * 1e-9 / (PAYLOAD / 1e6);
+    let bound = 1.0 / (1.0 / of(VETH)? + cipher);
+    let ratio = of(OURS)? / bound;
+    let against = format!("bound, {bound:.0}");
+    Some(row("MB per CPU second, TCP 1 stream", &against, "≥ 0.70", ratio, ratio >= OF_BOUND))
+}
+
+/// Every figure of ours among many others, against the same without them.
+fn among_others(samples: &Samples, others: u32) -> Vec<Vec<String>> {
+    let name = among(others);
+    let ratio = |trial: &str| {
+        // Of a time, less is more.
+        let (figure, time): (fn(&Sample) -> Option<f64>, bool) = match trial {
+            "ping" => (p50, true),
+            "ping-under-flood" => (p99, true),
+            _ if trial.starts_with("udp") || trial.starts_with("ndr") => (kpps, false),
+            _ => (gbps, false),
+        };
+        let (alone, among) = (samples.median(OURS, trial, figure)?, samples.median(&name, trial, figure)?);
+        Some(if time { alone / among } else { among / alone })
+    };
+    let rows = super::trial::ALL.iter().filter_map(|trial| {
+        let (text, ratio) = (format!("{trial} with {others} other peers"), ratio(trial)?);
+        Some(row(&text, "without", "≥ 0.95", ratio, ratio >= AMONG_OTHERS))
+    });
+    rows.collect()
 }
 
 impl Bar {
@@ -161,11 +214,52 @@ mod tests {
             ..Sample::default()
         };
         let peers = [sample("gotatun", 40.0), sample("boringtun", 50.0), sample(VETH, 900.0)];
-        let report = |ours| report(&Samples([&[sample(OURS, ours)], &peers[..]].concat()));
+        let report = |ours| {
+            let all = [&[sample(OURS, ours)], &peers[..]].concat();
+            report(&Samples { all, cipher: Vec::new() }, 0)
+        };
         let good = report(101.0);
         assert!(good.contains("boringtun") && good.contains("2.02") && good.contains("passed"), "{good}");
         let bad = report(99.0);
         assert!(bad.contains("1.98") && bad.contains("MISSED"), "{bad}");
         assert_eq!(good.lines().count(), 3);
+    }
+
+    #[test]
+    fn the_bound_is_the_wire_and_the_cipher() {
+        let sample = |name: &str, all| Sample {
+            name: name.to_owned(),
+            trial: "tcp1".to_owned(),
+            mb_per_cpu_all: Some(all),
+            ..Sample::default()
+        };
+        // A microsecond a packet on the wire and one in the ciphers: half of the wire's rate is the bound.
+        let all = vec![sample(OURS, 513.0), sample(VETH, PAYLOAD)];
+        let report = report(&Samples { all, cipher: vec![1000.0] }, 0);
+        assert!(
+            report.contains("bound, 684") && report.contains("0.75") && report.contains("passed"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn what_others_cost_is_a_ratio_of_our_own() {
+        let sample = |name: &str, trial: &str, kpps, p50| Sample {
+            name: name.to_owned(),
+            trial: trial.to_owned(),
+            kpps,
+            p50,
+            ..Sample::default()
+        };
+        let all = vec![
+            sample(OURS, "udp64", Some(100.0), None),
+            sample("verona+9", "udp64", Some(94.0), None),
+            sample(OURS, "ping", None, Some(0.2)),
+            sample("verona+9", "ping", None, Some(0.1)),
+        ];
+        let report = report(&Samples { all, cipher: Vec::new() }, 9);
+        let verdict = |text| report.lines().find(|line| line.contains(text)).unwrap();
+        assert!(verdict("udp64 with 9").contains("0.94") && verdict("udp64 with 9").contains("MISSED"));
+        assert!(verdict("ping with 9").contains("2.00") && verdict("ping with 9").contains("passed"));
     }
 }

@@ -1,14 +1,16 @@
-//! The networks of the benchmark: two ends and a third that looks on, joined by virtual wires.
+//! The networks of the benchmark: two ends, a third that looks on, and a crowd, joined by virtual wires.
 //!
 //! ```text
 //!   sender 192.0.2.1 ── wire ── 192.0.2.2 receiver 198.51.100.2 ── wire ── 198.51.100.1 onlooker
 //!   10.200.0.1          (tunnel)      10.200.0.2        (tunnel)                    10.200.0.3
+//!                                   203.0.113.2 ── wire ── 203.0.113.1 crowd: other clients, attackers
 //! ```
 //!
 //! The wires are left as the kernel makes them: frames of many segments cross them whole, so that what is
 //! measured is the tunnel and not the wire.
 
 use super::implementation::Program;
+use super::load;
 use lab::parts::StockClient;
 use lab::relay::{self, Line};
 use lab::{Namespace, Process, Result, Run, wait};
@@ -34,6 +36,7 @@ pub(super) struct Bed {
     pub(super) sender: Namespace,
     pub(super) receiver: Namespace,
     pub(super) onlooker: Namespace,
+    pub(super) crowd: Namespace,
 }
 
 /// A key pair as `wg` writes it.
@@ -48,66 +51,102 @@ pub(super) struct Keys {
 pub(super) struct Tunnel {
     pub(super) sender: StockClient,
     pub(super) receiver: StockClient,
-    onlooker: Option<StockClient>,
+    onlooker: StockClient,
     line: Option<Process>,
+    crowd: Option<Process>,
+}
+
+/// What a tunnel is built for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wanted {
+    /// The sender reaches the receiver over [`LINE`].
+    pub(super) bad_line: bool,
+    /// The receiver admits certified peers only, and has so many others.
+    pub(super) others: Option<u32>,
 }
 
 impl Tunnel {
     /// What else runs for it than the two daemons measured.
     pub(super) fn others(&self) -> Vec<Pid> {
-        self.onlooker.iter().map(|onlooker| &onlooker.process).chain(&self.line).map(Process::pid).collect()
+        [&self.onlooker.process].into_iter().chain(&self.line).chain(&self.crowd).map(Process::pid).collect()
     }
 }
 
 impl Bed {
     pub(super) fn build(run: &Run) -> Result<Self> {
         let (sender, receiver) = (run.namespace("sender")?, run.namespace("receiver")?);
-        let onlooker = run.namespace("onlooker")?;
+        let (onlooker, crowd) = (run.namespace("onlooker")?, run.namespace("crowd")?);
         wire(&sender, "wire", &receiver, "wire")?;
         wire(&onlooker, "wire", &receiver, "side")?;
         sender.address("wire", &["192.0.2.1/24"])?;
         receiver.address("wire", &["192.0.2.2/24"])?;
         receiver.address("side", &["198.51.100.2/24"])?;
         onlooker.address("wire", &["198.51.100.1/24"])?;
+        wire(&crowd, "wire", &receiver, "crowd")?;
+        receiver.address("crowd", &["203.0.113.2/24"])?;
+        crowd.address("wire", &["203.0.113.1/24"])?;
+        for network in load::CROWD_NETWORKS {
+            crowd.ip(&format!("route replace local {network} dev lo"))?;
+            receiver.ip(&format!("route replace {network} via 203.0.113.1"))?;
+        }
         for place in [&sender, &receiver, &onlooker] {
             // One run must not teach the next one its window.
             place.sysctl("net/ipv4/tcp_no_metrics_save", "1")?;
         }
-        Ok(Self { sender, receiver, onlooker })
+        Ok(Self { sender, receiver, onlooker, crowd })
     }
 
-    /// Starts `program` at all three places and waits until the tunnels carry packets. With `bad_line` the
-    /// sender reaches the receiver over [`LINE`].
-    pub(super) fn tunnel(&self, program: &Program, bad_line: bool) -> Result<Tunnel> {
-        let line = bad_line.then(|| self.bad_line()).transpose()?;
-        let port = if bad_line { LINE_PORT } else { PORT };
+    /// Starts `program` at all three places and waits until the tunnels carry packets.
+    pub(super) fn tunnel(&self, program: &Program, wanted: Wanted) -> Result<Tunnel> {
+        let line = wanted.bad_line.then(|| self.bad_line()).transpose()?;
+        let port = if wanted.bad_line { LINE_PORT } else { PORT };
+        let endpoints = [format!("{RECEIVER}:{port}"), format!("198.51.100.2:{PORT}")];
+        let (receiver, [sends, looks_on]) = match wanted.others {
+            None => self.configured(program, &endpoints)?,
+            Some(_) => self.certified(program, &endpoints)?,
+        };
+        let sender = start(&self.sender, "tx", program, &sends)?;
+        let onlooker = start(&self.onlooker, "look", program, &looks_on)?;
+        answers(&self.sender, RECEIVER_INSIDE)?;
+        answers(&self.onlooker, RECEIVER_INSIDE)?;
+        let others = wanted.others.filter(|others| *others > 0);
+        let crowd = others.map(|others| load::crowd(self, others)).transpose()?;
+        Ok(Tunnel { sender, receiver, onlooker, line, crowd })
+    }
+
+    /// A receiver with two configured peers, and their configurations.
+    fn configured(&self, program: &Program, endpoints: &[String; 2]) -> Result<(StockClient, [String; 2])> {
         let (ours, theirs) = (Keys::generate(&self.sender)?, Keys::generate(&self.receiver)?);
         let looks_on = Keys::generate(&self.onlooker)?;
-        let receiver_config = format!(
+        let config = format!(
             "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\nAddress = {RECEIVER_INSIDE}/24\n\
              [Peer]\nPublicKey = {}\nAllowedIPs = 10.200.0.1/32\n\
              [Peer]\nPublicKey = {}\nAllowedIPs = 10.200.0.3/32\n",
             theirs.private, ours.public, looks_on.public
         );
-        let client = |keys: &Keys, address: &str, endpoint: String| {
+        let client = |keys: &Keys, address: &str, endpoint: &str| {
             format!(
                 "[Interface]\nPrivateKey = {}\nListenPort = {PORT}\nAddress = {address}/24\n\
                  [Peer]\nPublicKey = {}\nAllowedIPs = {RECEIVER_INSIDE}/32\nEndpoint = {endpoint}\n",
                 keys.private, theirs.public
             )
         };
-        let receiver = start(&self.receiver, "rx", program, &receiver_config)?;
-        let sender =
-            start(&self.sender, "tx", program, &client(&ours, "10.200.0.1", format!("{RECEIVER}:{port}")))?;
-        let onlooker = start(
-            &self.onlooker,
-            "look",
-            program,
-            &client(&looks_on, "10.200.0.3", format!("198.51.100.2:{PORT}")),
-        )?;
-        answers(&self.sender, RECEIVER_INSIDE)?;
-        answers(&self.onlooker, RECEIVER_INSIDE)?;
-        Ok(Tunnel { sender, receiver, onlooker: Some(onlooker), line })
+        let clients =
+            [client(&ours, "10.200.0.1", &endpoints[0]), client(&looks_on, "10.200.0.3", &endpoints[1])];
+        Ok((start(&self.receiver, "rx", program, &config)?, clients))
+    }
+
+    /// A receiver with an owner's policy, and the configurations of two stock clients of that owner.
+    fn certified(&self, program: &Program, endpoints: &[String; 2]) -> Result<(StockClient, [String; 2])> {
+        let control = self.receiver.run().dir().join("rx.sock");
+        let mut program = program.clone();
+        program.options.extend(["--control".to_owned(), control.to_string_lossy().into_owned()]);
+        let config = format!("[Interface]\nAddress = {RECEIVER_INSIDE}/24\n");
+        let receiver = start(&self.receiver, "rx", &program, &config)?;
+        self.receiver.ip(&format!("route replace {} dev {}", load::CROWD_INSIDE, receiver.interface()))?;
+        load::admit(&self.receiver, &control)?;
+        let client = |number: usize| load::stock_config(&self.sender, number, &endpoints[number]);
+        Ok((receiver, [client(0)?, client(1)?]))
     }
 
     /// The line's near end is in the receiver's namespace, its far end the receiver's daemon by loopback.

@@ -19,6 +19,8 @@ pub(super) struct Implementation {
     pub(super) name: String,
     /// None for the bare wire.
     pub(super) program: Option<Program>,
+    /// The receiver admits certified peers only, and has so many others.
+    pub(super) others: Option<u32>,
 }
 
 /// How a daemon is started.
@@ -41,22 +43,44 @@ impl FromStr for Custom {
         let mut words = command.split_whitespace().map(str::to_owned);
         let path = words.next().ok_or("names no program after the =")?.into();
         let program = Some(Program { path, options: words.collect() });
-        Ok(Self(Implementation { name: name.to_owned(), program }))
+        Ok(Self(Implementation { name: name.to_owned(), program, others: None }))
     }
 }
 
-/// Ours first, then `peers` by name, then `custom` ones. Builds and installs what is missing.
+/// The name of our own among so many other certified peers.
+pub(super) fn among(others: u32) -> String {
+    format!("{OURS}+{others}")
+}
+
+/// Our own, built as it ships, and the programs that make its load.
 ///
 /// # Errors
 ///
-/// A name is unknown, or ours cannot be built.
-pub(super) fn gather(peers: &[String], custom: &[Custom]) -> anyhow::Result<Vec<Implementation>> {
-    workspace::build_release(&["edge-tunnel"])?;
-    let ours = Program { path: workspace::release_binary("edge-tunnel")?, options: vec!["-f".to_owned()] };
-    let mut all = vec![Implementation { name: OURS.to_owned(), program: Some(ours) }];
+/// The build fails.
+pub(super) fn ours() -> anyhow::Result<Program> {
+    workspace::build_release(&["edge-tunnel", "verona-tests"])?;
+    Ok(Program { path: workspace::release_binary("edge-tunnel")?, options: vec!["-f".to_owned()] })
+}
+
+/// `ours` first, alone and among `others`, then `peers` by name, then `custom` ones. Installs what is missing.
+///
+/// # Errors
+///
+/// A name is unknown.
+pub(super) fn gather(
+    ours: &Program,
+    others: u32,
+    peers: &[String],
+    custom: &[Custom],
+) -> anyhow::Result<Vec<Implementation>> {
+    let ours = |name, others| Implementation { name, program: Some(ours.clone()), others };
+    let mut all = vec![ours(OURS.to_owned(), None)];
+    if others > 0 {
+        all.push(ours(among(others), Some(others)));
+    }
     for peer in peers.iter().filter(|peer| *peer != OURS) {
         match program(peer) {
-            Ok(program) => all.push(Implementation { name: peer.clone(), program }),
+            Ok(program) => all.push(Implementation { name: peer.clone(), program, others: None }),
             Err(Missing::Unknown) => bail!(
                 "{peer} is no implementation known here; there are wireguard-go, boringtun, boringtun-t1, \
                  gotatun, veth, and --also NAME=COMMAND"

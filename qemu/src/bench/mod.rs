@@ -6,15 +6,19 @@
 
 mod bars;
 mod bed;
+mod floods;
 mod implementation;
+mod load;
 mod meter;
+mod profile;
 mod sample;
+mod scaling;
 mod traffic;
 mod trial;
 
 use anyhow::Context;
-use bed::{Bed, RECEIVER};
-use implementation::{Custom, Implementation};
+use bed::{Bed, RECEIVER, Wanted};
+use implementation::{Custom, Implementation, OURS};
 use lab::{Run, machine};
 use sample::{Sample, Samples};
 use std::path::PathBuf;
@@ -32,8 +36,20 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME=COMMAND")]
     also: Vec<Custom>,
     /// What to measure: ping, tcpN (streams), bidir, udpN and ndrN (octets), ping-under-flood, lineN (streams over a bad line).
-    #[arg(long = "tests", value_delimiter = ',', default_values = trial::ALL)]
+    #[arg(long = "tests", value_delimiter = ',', num_args = 0.., default_values = trial::ALL)]
     trials: Vec<Trial>,
+    /// Measure ours once more among so many other certified peers with live sessions; 0 = do not.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    others: u32,
+    /// Measure one worker against two as well.
+    #[arg(long)]
+    scaling: bool,
+    /// Measure floods of forged handshakes against a certified edge as well. `--tests --floods` measures nothing else.
+    #[arg(long)]
+    floods: bool,
+    /// Record our own trials by perf into this folder, and list where the time went.
+    #[arg(long, value_name = "FOLDER")]
+    perf: Option<PathBuf>,
     /// Seconds for each measurement.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
@@ -58,25 +74,40 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     machine::require_privileges().context("cannot measure")?;
     machine::ensure_packages(!arguments.no_install)?;
     machine::ensure_bench_packages(!arguments.no_install)?;
-    let implementations = implementation::gather(&arguments.peers, &arguments.also)?;
+    let ours = implementation::ours()?;
+    let implementations = implementation::gather(&ours, arguments.others, &arguments.peers, &arguments.also)?;
     let run = Run::start()?;
     let bed = Bed::build(&run)?;
     let mut samples = Samples::default();
     for repeat in 1..=arguments.repeats {
         println!("repeat {repeat} of {}", arguments.repeats);
+        samples.cipher.push(load::cipher(&bed.sender)?);
         for implementation in &implementations {
             if let Err(error) = measure(arguments, &bed, implementation, &mut samples) {
-                println!("  {:<14} FAILED: {:#}", implementation.name, anyhow::Error::new(error));
+                println!("  {:<14} FAILED: {error:#}", implementation.name);
             }
         }
+        if arguments.scaling {
+            let measured = scaling::measure(&bed, &ours, arguments.seconds)?;
+            measured.iter().for_each(|sample| println!("{}", sample.line()));
+            samples.all.extend(measured);
+        }
+    }
+    if !samples.all.is_empty() {
+        println!("\nmedians of {}, {} s each\n\n{}", arguments.repeats, arguments.seconds, samples.table());
+        println!("{}", bars::report(&samples, arguments.others));
+    }
+    let effects =
+        if arguments.floods { floods::measure(&bed, &ours, arguments.seconds)? } else { Vec::new() };
+    if arguments.floods {
+        println!("\n{}", floods::table(&effects));
     }
     if let Some(path) = &arguments.json {
-        let lines: Result<Vec<_>, _> = samples.0.iter().map(serde_json::to_string).collect();
+        let lines = samples.all.iter().map(serde_json::to_string);
+        let lines: Result<Vec<_>, _> = lines.chain(effects.iter().map(serde_json::to_string)).collect();
         std::fs::write(path, lines?.join("\n") + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
-    println!("\nmedians of {}, {} s each\n\n{}", arguments.repeats, arguments.seconds, samples.table());
-    println!("{}", bars::report(&samples));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -86,16 +117,18 @@ fn measure(
     bed: &Bed,
     implementation: &Implementation,
     samples: &mut Samples,
-) -> lab::Result<()> {
+) -> anyhow::Result<()> {
     for bad_line in [false, true] {
         let trials: Vec<Trial> =
             arguments.trials.iter().copied().filter(|trial| trial.wants_line() == bad_line).collect();
-        // The bare wire has no datagrams to delay.
-        if trials.is_empty() || (bad_line && implementation.program.is_none()) {
+        // The bare wire has no datagrams to delay, and over a bad line the line decides, not the others.
+        let no_line = implementation.program.is_none() || implementation.others.is_some();
+        if trials.is_empty() || (bad_line && no_line) {
             continue;
         }
+        let wanted = Wanted { bad_line, others: implementation.others };
         let tunnel =
-            implementation.program.as_ref().map(|program| bed.tunnel(program, bad_line)).transpose()?;
+            implementation.program.as_ref().map(|program| bed.tunnel(program, wanted)).transpose()?;
         let (target, onlooker_target) =
             if tunnel.is_some() { trial::INSIDE } else { (RECEIVER, "198.51.100.2") };
         let seconds = arguments.seconds;
@@ -105,7 +138,12 @@ fn measure(
             sample.name.clone_from(&implementation.name);
             sample.trial = trial.to_string();
             println!("{}", sample.line());
-            samples.0.push(sample);
+            samples.all.push(sample);
+            if let Some(folder) = arguments.perf.as_deref().filter(|_| implementation.name == OURS) {
+                let recording = profile::Recording::start(folder, &trial.to_string())?;
+                place.run(trial)?;
+                println!("{}\n", recording.listing()?);
+            }
         }
     }
     Ok(())
