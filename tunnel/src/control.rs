@@ -25,6 +25,7 @@ use crate::data_plane::DataPlane;
 use crate::device::{DeviceHandle, Events};
 use crate::lines::{LineError, LineReader};
 use crate::local_socket::Limits;
+use crate::sys::memory;
 
 pub(crate) const LIMITS: Limits =
     Limits { connections: 16, read_timeout: None, write_timeout: Duration::from_secs(10) };
@@ -45,6 +46,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(device: DeviceHandle) -> Self {
+        memory::keep_little();
         Self { device, policies: Mutex::new(()), issuers: Mutex::new(()) }
     }
 
@@ -117,12 +119,16 @@ impl Connection<'_> {
                 }
             };
             // A long line is not kept while a million serial numbers are sorted.
-            lines.release();
+            let long = lines.release();
             let response = match request {
                 Ok(Request { id, command }) => Response { id, result: self.execute(command) },
                 Err(refused) => *refused,
             };
-            if self.writer.write(&Line::Response(response)).is_err() {
+            let answered = self.writer.write(&Line::Response(response));
+            if long {
+                memory::give_back();
+            }
+            if answered.is_err() {
                 return;
             }
         }

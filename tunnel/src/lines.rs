@@ -71,12 +71,14 @@ impl<R: Read> LineReader<R> {
         }
     }
 
-    /// The last line is done with: gives back the memory of a long one.
-    pub(crate) fn release(&mut self) {
-        if self.start == self.end && self.buffer.len() > KEPT {
+    /// The last line is done with: gives back the memory of a long one, and tells whether it was one.
+    pub(crate) fn release(&mut self) -> bool {
+        let long = self.start == self.end && self.buffer.len() > KEPT;
+        if long {
             self.buffer = Zeroizing::new(vec![0; INITIAL.min(self.limit + 1)]);
             (self.start, self.end) = (0, 0);
         }
+        long
     }
 
     /// Moves the unfinished line to the front, into a larger buffer if it fills this one.

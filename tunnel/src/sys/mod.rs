@@ -6,6 +6,7 @@
 
 pub(crate) mod ancillary;
 pub(crate) mod bpf;
+pub(crate) mod memory;
 pub(crate) mod mmsg;
 pub(crate) mod path;
 pub(crate) mod process;

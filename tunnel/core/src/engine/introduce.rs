@@ -73,24 +73,32 @@ impl Engine {
             }
         }
         let cut = self.free_addresses(known, &record, &networks)?;
+        // A copy: the thread that verified a policy has made this one between the certificates of 100,000
+        // clients, and the allocator could not give back a page on which it stays.
+        let basis = Basis::Certified(Box::new(record.clone()));
         let id = match known {
-            Some(id) => id,
+            Some(id) => {
+                if let Some(peer) = self.peers.peer_mut(id) {
+                    peer.basis = basis;
+                }
+                id
+            }
             None => {
                 self.make_room(&record)?;
-                let floor = self.floors.of(&key);
-                let peer = Peer::new(key, Basis::Certified(Box::new(record.clone())), floor);
+                let peer = Peer::new(key, basis, self.floors.of(&key));
                 self.peers.insert(peer).ok_or(Refusal::Quota)?
             }
         };
         self.replace_routes(id, networks);
-        if let Some(peer) = self.peers.peer_mut(id) {
-            peer.basis = Basis::Certified(Box::new(record));
-        }
         Ok((id, cut))
     }
 
     pub(super) fn replace_routes(&mut self, id: PeerId, networks: Vec<IpNet>) {
         self.clear_routes(id);
+        if let Some(peer) = self.peers.peer_mut(id) {
+            // Most have one or two, and there may be 100,000 of them.
+            peer.allowed_ips = Vec::with_capacity(networks.len());
+        }
         for net in networks {
             self.add_route(id, net);
         }
