@@ -75,7 +75,7 @@ impl Control {
     #[must_use]
     pub fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         let mut control = Self { stream: BufReader::new(stream), id: 0, events: Vec::new() };
         control.ask(Command::Hello { version: VERSION }).unwrap();
         control

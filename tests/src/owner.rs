@@ -70,10 +70,8 @@ impl Owner {
     pub fn client(&self, number: u32, keepalive: u16) -> Identity {
         let secret = secret("client", number);
         let address = Ipv4Addr::from(FIRST_CLIENT + number);
-        let serial = 1000 + u64::from(number);
-        let leaf = LeafPlan::new(*public(&secret).as_bytes(), serial, address.into(), SystemTime::now());
-        let introduction =
-            Some(Introduction { leaf: self.authority.leaf(&leaf), intermediate: None, binding: None });
+        let leaf = self.client_leaf(number);
+        let introduction = Some(Introduction { leaf, intermediate: None, binding: None });
         let psk = Some(self.psk(&secret));
         Identity { secret, address, introduction, psk, keepalive }
     }
@@ -100,6 +98,14 @@ impl Owner {
             public(&self.edge),
             encode(self.psk(&secret).expose()),
         )
+    }
+
+    /// The certificate of client `number`, serial number 1000 + `number`.
+    #[must_use]
+    pub fn client_leaf(&self, number: u32) -> Vec<u8> {
+        let key = *public(&secret("client", number)).as_bytes();
+        let (serial, address) = (1000 + u64::from(number), Ipv4Addr::from(FIRST_CLIENT + number));
+        self.authority.leaf(&LeafPlan::new(key, serial, address.into(), SystemTime::now()))
     }
 
     fn stock_leaf(&self, number: usize) -> Vec<u8> {

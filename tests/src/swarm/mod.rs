@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 use wire::Wire;
 
@@ -44,9 +45,36 @@ struct Member {
     /// When it sent its first datagram, for the first time or again ([`Swarm::forget_answers`]).
     begun: Option<Instant>,
     answered: Option<Instant>,
-    asked: u16,
+    /// Packets that came out of its tunnel.
+    answers: u64,
+    asked: u64,
     /// When it asks next; entries of the heap with another time are void.
     ask_at: Instant,
+}
+
+impl Member {
+    fn ask(&mut self, now: Now) {
+        self.asked += 1;
+        self.client.ping(self.asked as u16, now);
+    }
+}
+
+/// What one client saw while it asked without a break ([`Swarm::pulse`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Pulse {
+    /// Echo requests.
+    pub asked: u64,
+    /// Answers to them.
+    pub answered: u64,
+    /// The longest time between two answers.
+    pub longest: Duration,
+}
+
+impl fmt::Display for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { asked, answered, longest } = self;
+        write!(f, "{answered} of {asked} answers meanwhile, {longest:?} without one at most")
+    }
 }
 
 /// The clients, and the socket that they share.
@@ -84,7 +112,15 @@ impl Swarm {
     pub fn add(&mut self, identity: Identity, edge: &EdgeAddress, at: Instant) {
         let number = u16::try_from(self.members.len()).expect("no more than 65,536 clients");
         let client = Client::new(identity, edge, now());
-        self.members.push(Member { client, timers: None, begun: None, answered: None, asked: 0, ask_at: at });
+        self.members.push(Member {
+            client,
+            timers: None,
+            begun: None,
+            answered: None,
+            answers: 0,
+            asked: 0,
+            ask_at: at,
+        });
         self.due.push(Reverse((at, number, Duty::Ask)));
     }
 
@@ -121,7 +157,7 @@ impl Swarm {
         let end = Instant::now() + limit;
         let mut octets = [0; 2048];
         while !enough(self) && Instant::now() < end {
-            self.wait()?;
+            self.wait(limit.min(TURN))?;
             for _ in 0..BATCH {
                 let Some((number, from, len)) = self.wire.receive(&mut octets) else { break };
                 self.turn(number, |member, now| {
@@ -138,9 +174,45 @@ impl Swarm {
         Ok(enough(self))
     }
 
-    fn wait(&self) -> Result<()> {
+    /// Lets one client ask every `pause` until `enough` says so, and everybody else go on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to wait.
+    pub fn pulse(&mut self, number: u16, pause: Duration, enough: impl Fn() -> bool) -> Result<Pulse> {
+        let mut pulse = Pulse { asked: 0, answered: 0, longest: Duration::ZERO };
+        let before = self.count(number);
+        let (mut last, mut next) = (Instant::now(), Instant::now());
+        let mut end: Option<Instant> = None;
+        while end.is_none_or(|end| Instant::now() < end) {
+            if end.is_none() && Instant::now() >= next {
+                self.turn(number, Member::ask);
+                next += pause;
+            }
+            self.run(pause.min(Duration::from_micros(200)), |_| false)?;
+            let (asked, answered) = self.count(number);
+            let answered = answered - before.1;
+            pulse.asked = asked - before.0;
+            if answered > pulse.answered {
+                pulse.longest = pulse.longest.max(last.elapsed());
+                (pulse.answered, last) = (answered, Instant::now());
+            }
+            if end.is_none() && enough() {
+                // What is under way may still arrive.
+                end = Some(Instant::now() + Duration::from_millis(500));
+            }
+        }
+        Ok(pulse)
+    }
+
+    /// A client's requests and the answers to them.
+    fn count(&self, number: u16) -> (u64, u64) {
+        self.members.get(usize::from(number)).map_or((0, 0), |member| (member.asked, member.answers))
+    }
+
+    fn wait(&self, limit: Duration) -> Result<()> {
         let due = self.due.peek().map(|Reverse((at, ..))| *at);
-        let pause = due.map_or(TURN, |at| at.saturating_duration_since(Instant::now()).min(TURN));
+        let pause = due.map_or(limit, |at| at.saturating_duration_since(Instant::now()).min(limit));
         let mut sockets = [PollFd::new(self.wire.as_fd(), PollFlags::POLLIN)];
         match ppoll(&mut sockets, Some(TimeSpec::from_duration(pause)), None) {
             Ok(_) | Err(nix::Error::EINTR) => Ok(()),
@@ -175,8 +247,7 @@ impl Swarm {
         self.due.push(Reverse((member.ask_at, number, Duty::Ask)));
         self.turn(number, |member, now| {
             member.begun.get_or_insert(now.mono);
-            member.asked = member.asked.wrapping_add(1);
-            member.client.ping(member.asked, now);
+            member.ask(now);
         });
     }
 
@@ -188,6 +259,7 @@ impl Swarm {
             self.wire.send(number, to, &octets);
         }
         if !member.client.out.packets.is_empty() {
+            member.answers += member.client.out.packets.len() as u64;
             member.client.out.packets.clear();
             if member.begun.is_some() && member.answered.replace(Instant::now()).is_none() {
                 self.live += 1;
