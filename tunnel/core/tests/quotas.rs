@@ -7,6 +7,7 @@ use edge_tunnel_core::{CrlSet, Introduction, Secret};
 use harness::{Clock, Node, Site, edge, packet, reaches, settle};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use verona_contract::base64::Octets;
 use verona_tests::pki::{Authority, LeafPlan};
 
 /// The unproven records of all owners together.
@@ -149,4 +150,65 @@ fn unproven_records_that_passed_the_quota_together_leave_no_more_than_it() {
     let (mut late, _) = hostile.mint(&clock, &edge, &site);
     settle(&clock, &mut late, &mut edge);
     assert_eq!(edge.refused("quota"), 1);
+}
+
+/// Ends the sessions of so many of the hostile owner's clients, counted from the first; their records stay.
+fn make_idle(clock: &Clock, edge: &mut Node, hostile: &Hostile, number: &mut u64, serials: &[u64]) {
+    for listed in [serials, &[]] {
+        *number += 1;
+        let der = hostile.authority.crl(*number, listed, clock.now().wall);
+        let list = CrlSet::load(&der, &edge.engine.issuers()).unwrap();
+        assert_eq!(edge.engine.install_crl(clock.now(), list).unwrap().cut.len(), listed.len());
+    }
+}
+
+#[test]
+fn among_an_owners_idle_records_the_one_not_used_for_longest_gives_way() {
+    let mut clock = Clock::new();
+    let (mut edge, mut site) = edge(&clock);
+    let (mut hostile, mut list) = (Hostile::join(&clock, &mut edge, &mut site, 3), 1);
+    let mut known = Vec::new();
+    for _ in 0..3 {
+        let (mut client, address) = hostile.mint(&clock, &edge, &site);
+        settle(&clock, &mut client, &mut edge);
+        known.push((client.secret.clone(), client.key, address.to_string()));
+    }
+    make_idle(&clock, &mut edge, &hostile, &mut list, &[1, 2, 3]);
+    // The first one comes back for a moment: without an introduction, so its record is still there.
+    clock.set(clock.passed() + Duration::from_secs(1));
+    let mut first = site.client_with(&known[0].0, &clock, &edge, None);
+    assert!(reaches(&clock, &mut first, &mut edge, &known[0].2));
+    make_idle(&clock, &mut edge, &hostile, &mut list, &[1]);
+
+    for given_way in [[false, true, false], [false, true, true], [true, true, true]] {
+        let (mut client, address) = hostile.mint(&clock, &edge, &site);
+        assert!(reaches(&clock, &mut client, &mut edge, &address.to_string()));
+        let peers = edge.engine.peers();
+        let gone: Vec<_> =
+            known.iter().map(|(_, key, _)| !peers.iter().any(|peer| peer.key == *key)).collect();
+        assert_eq!(gone, given_way);
+    }
+    let (mut client, _) = hostile.mint(&clock, &edge, &site);
+    settle(&clock, &mut client, &mut edge);
+    assert_eq!(edge.refused("quota"), 1, "all that are left are live");
+}
+
+#[test]
+fn what_the_center_pushes_neither_counts_nor_gives_way() {
+    let mut clock = Clock::new();
+    let (mut edge, mut site) = edge(&clock);
+    site.policy.seq += 1;
+    site.policy.owners[0].max_clients = 1;
+    site.policy.owners[0].clients = [11, 12].map(|seed| Octets(site.leaf(seed))).to_vec();
+    site.install(&clock, &mut edge);
+    let mut pushed = site.client(11, &clock, &edge, None);
+    assert!(reaches(&clock, &mut pushed, &mut edge, "10.9.0.11"));
+    for (seed, admitted) in [(13, true), (14, false)] {
+        let mut introduced = site.client(seed, &clock, &edge, site.introduction(seed));
+        assert_eq!(reaches(&clock, &mut introduced, &mut edge, &format!("10.9.0.{seed}")), admitted);
+        clock.set(clock.passed() + Duration::from_secs(1));
+    }
+    assert_eq!((edge.refused("quota"), edge.total("records_evicted")), (1, 0));
+    let mut idle = site.client(12, &clock, &edge, None);
+    assert!(reaches(&clock, &mut idle, &mut edge, "10.9.0.12"), "pushed, and idle until now");
 }
