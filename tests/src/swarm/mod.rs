@@ -174,6 +174,11 @@ impl Swarm {
         Ok(enough(self))
     }
 
+    /// From here on nobody asks by itself; whoever has a session keeps it as WireGuard says.
+    pub fn fall_silent(&mut self) {
+        self.due.retain(|Reverse((_, _, duty))| *duty != Duty::Ask);
+    }
+
     /// Lets one client ask every `pause` until `enough` says so, and everybody else go on.
     ///
     /// # Errors
