@@ -9,8 +9,9 @@ use crate::swarm::{EdgeAddress, Identity};
 use blake2::{Blake2s256, Digest};
 use edge_tunnel_core::Introduction;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::time::SystemTime;
-use verona_contract::base64::encode;
+use verona_contract::base64::{Octets, encode};
 use verona_contract::control::Policy;
 use verona_contract::key::{PublicKey, Secret};
 use verona_contract::psk;
@@ -57,6 +58,11 @@ impl Owner {
         let mut policy = gate::policy(1, &self.edge, &self.authority, &leaves);
         policy.owners[0].max_clients = max_clients;
         policy
+    }
+
+    /// Adds the certificates of clients `numbers`, as the center pushes them.
+    pub fn push(&self, policy: &mut Policy, numbers: Range<u32>) {
+        policy.owners[0].clients.extend(numbers.map(|number| Octets(self.client_leaf(number))));
     }
 
     /// A list that revokes nobody.

@@ -72,6 +72,16 @@ impl Client {
         self.engine.handle_packets(now, std::iter::once(packet.as_slice()), &mut self.out);
     }
 
+    /// Takes a datagram that came from the edge.
+    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Now) {
+        self.engine.handle_datagrams(now, std::iter::once((from, datagram)), &mut self.out);
+    }
+
+    /// What it wants to send, oldest first.
+    pub fn take_datagrams(&mut self) -> Vec<Vec<u8>> {
+        self.out.datagrams.drain(..).map(|(_, octets)| octets).collect()
+    }
+
     /// The datagram in which a new client with these certificates introduces itself.
     ///
     /// # Panics
