@@ -96,10 +96,10 @@ impl Outlet {
     /// Replaces the sockets. What still waits goes out by the new ones, or is dropped without any.
     pub(crate) fn set_sockets(&mut self, sockets: Option<Arc<Sockets>>) {
         self.sockets = sockets;
-        for queue in &mut self.datagrams {
-            queue.socket_replaced();
-            if self.sockets.is_none() {
-                self.losses.send_dropped += queue.clear();
+        for (family, queue) in self.datagrams.iter_mut().enumerate() {
+            match &self.sockets {
+                Some(sockets) => queue.socket_replaced(Arc::clone(&sockets.forbids_fragments()[family])),
+                None => self.losses.send_dropped += queue.clear(),
             }
         }
     }

@@ -17,6 +17,8 @@ pub(crate) use send::{Carriage, SendQueue};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -56,6 +58,8 @@ pub(crate) struct Sockets {
     v4: Option<Socket>,
     v6: Option<Socket>,
     port: u16,
+    /// Whether each forbids fragments: one state for all who send by it.
+    forbids_fragments: [Arc<AtomicBool>; 2],
 }
 
 impl Sockets {
@@ -92,7 +96,9 @@ impl Sockets {
             return Err(BindError { family: "IPv4 and IPv6", port, source });
         }
         let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-        Ok((0..count).map(|_| Self { v4: v4.next(), v6: v6.next(), port }).collect())
+        Ok((0..count)
+            .map(|_| Self { v4: v4.next(), v6: v6.next(), port, forbids_fragments: Default::default() })
+            .collect())
     }
 
     /// The port of both sockets.
@@ -103,6 +109,11 @@ impl Sockets {
     /// The sockets that exist, in the order IPv4, IPv6.
     pub(crate) fn by_family(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [self.v4.as_ref().map(AsFd::as_fd), self.v6.as_ref().map(AsFd::as_fd)]
+    }
+
+    /// Whether the socket of each family forbids fragments now. Who changes it says so here.
+    pub(crate) fn forbids_fragments(&self) -> &[Arc<AtomicBool>; 2] {
+        &self.forbids_fragments
     }
 
     /// Datagrams that the sockets had no room for since they were opened.

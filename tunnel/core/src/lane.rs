@@ -15,6 +15,7 @@ use crate::ip_packet;
 use crate::line::{Line, Received, Way};
 use crate::message::Message;
 use crate::output::Output;
+use crate::path_reports::quoted_index;
 use crate::peers::PeerId;
 use crate::tally::{Ledger, Tally};
 use crate::time::Now;
@@ -112,10 +113,14 @@ impl Lane {
     /// Takes the word of a router that a datagram to `to` was too large, with the beginning of its payload as
     /// quoted, or of our own host without any: `mtu` octets would pass. What concerns no line is of no effect.
     pub fn path_too_big(&self, to: SocketAddr, mtu: u16, quoted: Option<&[u8]>) {
-        self.forwarder.change_view(|view| match quoted {
-            Some(quoted) => drop(view.reports.push_router(to, mtu, quoted)),
-            None => view.reports.push_host(to, mtu),
-        });
+        let receiver = quoted.map(quoted_index);
+        // Whatever is not believed costs the lanes nothing.
+        if receiver != Some(None) {
+            self.forwarder.change_view(|view| match receiver.flatten() {
+                Some(receiver) => view.reports.push_router(to, mtu, receiver),
+                None => view.reports.push_host(to, mtu),
+            });
+        }
     }
 
     /// How often a shard was locked since the lane was made.

@@ -210,10 +210,10 @@ mod tests {
         let departure = departure("192.0.2.1:1");
         let (mut path, mut reports) = (OuterPath::new(), Reports::default());
         path.sealed(&[4, 0, 0, 0, 7, 0, 0, 0, 0, 0]);
-        reports.push_router(departure.endpoint, 1300, &[4, 0, 0, 0, 8, 0, 0, 0]);
-        reports.push_router("192.0.2.1:2".parse().unwrap(), 1300, &[4, 0, 0, 0, 7, 0, 0, 0]);
+        reports.push_router(departure.endpoint, 1300, 8);
+        reports.push_router("192.0.2.1:2".parse().unwrap(), 1300, 7);
         assert_eq!(path.fit(&v4(1420, true), departure, &reports), Fit::Whole);
-        reports.push_router(departure.endpoint, 1300, &[4, 0, 0, 0, 7, 0, 0, 0]);
+        reports.push_router(departure.endpoint, 1300, 7);
         assert_eq!(path.fit(&v4(1420, true), departure, &reports), Fit::TooBig(1240));
         assert_eq!(path.padding_limit(departure.endpoint, 1420), 1240);
         let elsewhere = Departure { endpoint: "192.0.2.1:3".parse().unwrap(), ..departure };

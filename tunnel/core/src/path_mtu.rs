@@ -54,6 +54,8 @@ pub(crate) struct PathMtu {
     check_at: Option<Instant>,
     /// When the limit has served its time.
     raise_at: Option<Instant>,
+    /// Until when routers are not listened to, since the last word was not true.
+    deaf_until: Option<Instant>,
     /// The limit that [`Self::take_news`] told last.
     told: Option<u16>,
 }
@@ -71,6 +73,8 @@ struct Search {
     step: u16,
     tries: u8,
     due: Instant,
+    /// What a router said, while that is checked: the target was confirmed before.
+    doubted: Option<u16>,
 }
 
 impl Search {
@@ -149,6 +153,7 @@ impl PathMtu {
             sequence: 0,
             check_at: None,
             raise_at: None,
+            deaf_until: None,
             told: None,
         }
     }
@@ -221,7 +226,7 @@ impl PathMtu {
         let search = self.search.as_mut().filter(|search| search.due <= now).map(|search| {
             search.tries += 1;
             search.due = now + PROBE_TIMER;
-            if search.tries > 1 && search.floor > 0 {
+            if search.tries > 1 && search.floor > 0 && search.doubted.is_none() {
                 search.set_ladder();
             }
             *search
@@ -254,13 +259,22 @@ impl PathMtu {
             if self.limit.is_some_and(|limit| limit < search.floor) {
                 self.limit = Some(search.floor);
             }
+            if search.doubted.is_some() {
+                self.below_base = false;
+                self.deaf_until = Some(now + CONFIRMATION);
+            }
             self.narrow_down(search, now);
         }
     }
 
     /// A router, or our own host, says that `mtu` is the most that passes (RFC 1191 §4, RFC 8201 §4); 0 when it
-    /// is too old to say. Whether it quoted a datagram of ours was checked before.
+    /// is too old to say. Whether it quoted a datagram of ours was checked before. That can be guessed, so where
+    /// the other end has confirmed more it is asked again, and if it has its way, no router is listened to until
+    /// the next confirmation is due (RFC 8899 §4.6.2).
     pub(crate) fn too_big(&mut self, mtu: u16, ceiling: u16, now: Instant) {
+        if self.deaf_until.is_some_and(|until| until > now) {
+            return;
+        }
         let size = mtu.max(BASE);
         if mtu < BASE && self.limit.unwrap_or(ceiling) >= BASE {
             self.below_base = true;
@@ -272,9 +286,14 @@ impl PathMtu {
             }
             return;
         }
+        let doubted = self.search.filter(|search| search.doubted.is_some()).map(|search| search.target);
+        let before = doubted.unwrap_or_else(|| self.limit.unwrap_or(ceiling));
         self.limit = Some(size);
         self.raise_at = Some(now + RAISE);
-        if self.speaks || self.search.is_some() {
+        if self.confirmed {
+            self.begin(before, (0, before.saturating_add(1)), ceiling, now);
+            self.search = self.search.map(|search| Search { doubted: Some(size), ..search });
+        } else if self.speaks || self.search.is_some() {
             self.begin(size, (0, size + 1), ceiling, now);
         } else {
             self.check_at = self.raise_at;
@@ -282,11 +301,17 @@ impl PathMtu {
     }
 
     fn begin(&mut self, target: u16, (floor, roof): (u16, u16), ceiling: u16, now: Instant) {
-        self.search = Some(Search { target, floor, roof, ceiling, step: 0, tries: 0, due: now });
+        let (step, tries, due, doubted) = (0, 0, now, None);
+        self.search = Some(Search { target, floor, roof, ceiling, step, tries, due, doubted });
     }
 
     /// The size looked for was asked for often enough.
     fn does_not_pass(&mut self, mut search: Search, now: Instant) {
+        if let Some(told) = search.doubted {
+            self.confirmed = false;
+            self.begin(told, (0, told.saturating_add(1)), search.ceiling, now);
+            return;
+        }
         if search.floor == 0 {
             // Stock WireGuard, or nobody there. What routers told stays for its time.
             (self.speaks, self.confirmed) = (false, false);
@@ -496,21 +521,48 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_word_narrows_to_the_base_size_at_most_and_not_for_long() {
-        for mtu in [0, 68, 576, 1279, 1280] {
-            let mut world = World::new(1500, true, true);
-            world.run(5);
-            world.path.too_big(mtu, CEILING, world.now);
-            assert_eq!(world.path.limit(), Some(BASE));
-            world.run(700);
-            assert_eq!(world.path.limit(), None);
-            assert!(world.path.dont_fragment());
+    fn a_forged_word_narrows_to_the_base_size_at_most_and_for_one_round_trip() {
+        for (width, before) in [(1500, None), (1400, Some(1400))] {
+            for mtu in [0, 68, 576, 1279, 1280] {
+                let mut world = World::new(width, true, true);
+                world.run(5);
+                assert_eq!(world.path.limit(), before);
+                world.path.too_big(mtu, CEILING, world.now);
+                assert_eq!(world.path.limit(), Some(BASE));
+                world.run(1);
+                assert_eq!(world.path.limit(), before, "the other end has confirmed what it did before");
+                assert!(world.path.dont_fragment());
+                // Nor can it be repeated at once.
+                world.path.too_big(mtu, CEILING, world.now);
+                assert_eq!(world.path.limit(), before);
+                world.run(700);
+                assert_eq!(world.path.limit(), before);
+            }
         }
+        // To a stock end there is no other witness.
+        let mut world = World::new(1500, true, false);
+        world.run(5);
+        world.path.too_big(0, CEILING, world.now);
+        world.run(500);
+        assert_eq!(world.path.limit(), Some(BASE));
+        world.run(700);
+        assert_eq!(world.path.limit(), None);
         let mut world = World::new(1500, true, true);
         world.run(5);
         world.path.too_big(1500, CEILING, world.now);
         world.path.too_big(u16::MAX, CEILING, world.now);
         assert_eq!(world.path.limit(), None, "not narrower than what we send");
+    }
+
+    #[test]
+    fn a_path_that_narrows_while_routers_are_not_listened_to_is_found_out_by_the_next_confirmation() {
+        let mut world = World::new(1500, true, true);
+        world.run(5);
+        world.path.too_big(1280, CEILING, world.now);
+        world.run(1);
+        world.width = 1400;
+        world.run(35);
+        assert!(world.path.limit().is_some_and(|limit| (1400 - GRAIN..=1400).contains(&limit)));
     }
 
     #[test]

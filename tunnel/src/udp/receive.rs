@@ -46,6 +46,10 @@ pub(crate) struct DatagramBatch {
     dropped: u64,
 }
 
+/// Errors in a row that are passed over: an ICMP message about what was sent tells nothing of what has come, and
+/// anybody can forge one.
+const STRAY_ERRORS: usize = 8;
+
 impl DatagramBatch {
     /// `seed` must be unpredictable: see [`FairQueue::new`].
     pub(crate) fn new(seed: u64) -> Self {
@@ -135,8 +139,19 @@ impl DatagramBatch {
             free[slot] = true;
             *dropped += load(received, slot).1;
         }
-        let result =
-            mmsg::receive(socket, slots, SLOT, |slot| free.get(slot) == Some(&true), received, fresh);
+        let mut receive =
+            || mmsg::receive(socket, slots, SLOT, |slot| free.get(slot) == Some(&true), received, fresh);
+        let stray = |result: &io::Result<usize>| {
+            let kind = result.as_ref().map_err(io::Error::kind);
+            !matches!(kind, Ok(_) | Err(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted))
+        };
+        let mut result = receive();
+        for _ in 1..STRAY_ERRORS {
+            if !stray(&result) {
+                break;
+            }
+            result = receive();
+        }
         fresh.iter().for_each(|&slot| free[slot] = false);
         match result {
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

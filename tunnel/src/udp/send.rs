@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use edge_tunnel_core::Marks;
 use verona_contract::control::OffCause;
@@ -32,8 +33,10 @@ pub(crate) struct SendQueue {
     /// The destination and error of a run that was refused and taken apart, until a datagram of it is sent.
     doubt: Option<(SocketAddr, io::Error)>,
     unjoined: Unjoined,
-    /// What the socket does now; [`SendQueue::socket_replaced`] sets it back.
-    too_large: TooLarge,
+    /// Whether the socket forbids fragments now. Others may send by it, too: the engine does, by the first
+    /// worker's. If both want another state in the same microsecond, a datagram goes with the wrong one, which
+    /// loses a datagram or lets a router cut a probe; the next confirmation of the size puts that right.
+    forbids_fragments: Arc<AtomicBool>,
 }
 
 /// How a datagram leaves.
@@ -95,8 +98,8 @@ struct Waiting {
     length: usize,
     /// Octets of each datagram but the last one.
     segment: usize,
-    /// An error was told when it was to be sent, which may have been about an earlier datagram.
-    tried: bool,
+    /// Errors that were told when it was to be sent, and may have been about earlier datagrams.
+    errors: u8,
     /// Nothing joins it: a shorter one has come, the run was taken apart, it is no transport message.
     complete: bool,
 }
@@ -108,6 +111,12 @@ impl Waiting {
 
     fn is_run(&self) -> bool {
         self.length > self.segment
+    }
+
+    /// Whether an error is worth another try.
+    fn may_be_of_another(&mut self) -> bool {
+        self.errors = self.errors.saturating_add(1);
+        self.errors < STRAY_ERRORS
     }
 
     fn too_large(&self) -> Option<TooLarge> {
@@ -134,6 +143,10 @@ fn is_about_run(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     matches!(errno, Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE | libc::EOPNOTSUPP | libc::ENOMEM))
 }
+
+/// How often in a row an error is taken to be about another datagram: a flood of forged ICMP messages makes two
+/// in a row likely, and not this many in the few microseconds that they take.
+const STRAY_ERRORS: u8 = 8;
 
 /// The first octet of a transport data message (whitepaper §5.4.6).
 const TRANSPORT: u8 = 4;
@@ -170,7 +183,7 @@ impl SendQueue {
             proven: false,
             doubt: None,
             unjoined: Unjoined::default(),
-            too_large: TooLarge::Fragment,
+            forbids_fragments: Arc::default(),
         }
     }
 
@@ -191,9 +204,9 @@ impl SendQueue {
         self.octets.get_mut(self.end..self.end + length).unwrap_or_default()
     }
 
-    /// The next flush is to a socket that was opened since the last one.
-    pub(crate) fn socket_replaced(&mut self) {
-        self.too_large = TooLarge::Fragment;
+    /// The next flush is to another socket, with this state.
+    pub(crate) fn socket_replaced(&mut self, forbids_fragments: Arc<AtomicBool>) {
+        self.forbids_fragments = forbids_fragments;
     }
 
     /// Queues what was written into the first `length` octets of [`Self::space`].
@@ -209,7 +222,7 @@ impl SendQueue {
         if !last.is_some_and(|last| last.extend(to, carriage, length)) {
             let complete = !joins;
             let segment = length;
-            self.waiting.push_back(Waiting { to, carriage, start, length, segment, tried: false, complete });
+            self.waiting.push_back(Waiting { to, carriage, start, length, segment, errors: 0, complete });
         }
     }
 
@@ -230,8 +243,7 @@ impl SendQueue {
     pub(crate) fn flush(&mut self, socket: BorrowedFd<'_>, mut unusable: impl FnMut(SocketAddr)) -> Flushed {
         let mut result = Flushed::default();
         while let Some(first) = self.waiting.front().map(Waiting::too_large) {
-            let wanted = first.unwrap_or(self.too_large);
-            self.set_too_large(socket, wanted);
+            let wanted = self.have_too_large(socket, first);
             let alike = |waiting: &&Waiting| waiting.too_large().is_none_or(|too_large| too_large == wanted);
             let alike = self.waiting.iter().take_while(alike);
             let datagrams = alike.map(|waiting| mmsg::Outgoing {
@@ -251,12 +263,9 @@ impl SendQueue {
                 }
                 // A queue of the network's is full; it would be no less so for the same datagrams again.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => self.drop_first(&mut result),
-                // An ICMP error of an earlier datagram comes first, and is gone when it was told.
-                Err(_) if self.waiting.front().is_some_and(|run| !run.tried) => {
-                    if let Some(run) = self.waiting.front_mut() {
-                        run.tried = true;
-                    }
-                }
+                // An ICMP error of an earlier datagram comes first, and is gone when it was told. Anybody can
+                // forge one, so only what stays is about this message.
+                Err(_) if self.waiting.front_mut().is_some_and(Waiting::may_be_of_another) => {}
                 // The device, the path's MTU or the kernel does not take the run: then one by one.
                 Err(error) if is_about_run(&error) && self.waiting.front().is_some_and(Waiting::is_run) => {
                     self.doubt = self.waiting.front().map(|run| (run.to, error));
@@ -278,12 +287,17 @@ impl SendQueue {
         result
     }
 
-    /// Has the socket forbid fragments, or not, from the next message on.
-    fn set_too_large(&mut self, socket: BorrowedFd<'_>, too_large: TooLarge) {
+    /// Has the socket forbid fragments or not, if that is of importance. Returns what it does now.
+    fn have_too_large(&self, socket: BorrowedFd<'_>, wanted: Option<TooLarge>) -> TooLarge {
+        let state = |forbids| if forbids { TooLarge::Drop } else { TooLarge::Fragment };
+        let now = state(self.forbids_fragments.load(Relaxed));
+        let Some(wanted) = wanted.filter(|wanted| *wanted != now) else { return now };
         let v6 = self.waiting.front().is_some_and(|first| first.to.is_ipv6());
-        if too_large != self.too_large && path::set_too_large(socket, v6, too_large).is_ok() {
-            self.too_large = too_large;
+        if path::set_too_large(socket, v6, wanted).is_ok() {
+            self.forbids_fragments.store(wanted == TooLarge::Drop, Relaxed);
         }
+        // If it cannot be had, the datagrams go all the same.
+        wanted
     }
 
     fn drop_first(&mut self, result: &mut Flushed) {
@@ -330,6 +344,7 @@ impl SendQueue {
         let same = |message: &&mut Waiting| (message.to, message.carriage.from) == (to, from);
         for message in self.waiting.iter_mut().filter(same) {
             message.carriage.from = None;
+            message.errors = 0;
         }
         Some(to)
     }
@@ -340,11 +355,13 @@ impl SendQueue {
         else {
             return;
         };
+        // Tried twice each: a path that takes none of them must not cost much.
+        let errors = STRAY_ERRORS - 2;
         for offset in (0..length).step_by(segment).rev() {
             let length = segment.min(length - offset);
             let start = first + offset;
-            let (segment, tried, complete) = (length, true, true);
-            self.waiting.push_front(Waiting { to, carriage, start, length, segment, tried, complete });
+            let (segment, complete) = (length, true);
+            self.waiting.push_front(Waiting { to, carriage, start, length, segment, errors, complete });
         }
     }
 }

@@ -167,7 +167,7 @@ fn small_datagrams_leave_the_socket_as_it_is() {
         let marks = Marks { tos: 0, dont_fragment };
         queue.push(to, Carriage { marks, ..Carriage::default() }, length);
         assert_eq!(queue.flush(v4(&sender), |_| {}), Flushed::default());
-        assert_eq!(queue.too_large == TooLarge::Drop, forbids, "after {length}");
+        assert_eq!(queue.forbids_fragments.load(Relaxed), forbids, "after {length}");
     }
     let mut batch = DatagramBatch::new(0);
     assert!(batch.receive(v4(&receiver), Instant::now()).unwrap());
@@ -194,6 +194,36 @@ fn an_error_of_another_datagram_costs_none() {
         assert_eq!(batch.iter().count(), 1);
     }
     crate::udp::ErrorBatch::new().drain(socket, |report| panic!("{report:?}"));
+}
+
+#[test]
+fn a_flood_of_errors_about_others_costs_neither_datagrams_nor_sources() {
+    const MESSAGES: usize = 20_000;
+    let (receiver, sender) = (open(), open());
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let flooding = AtomicBool::new(true);
+    let mut arrived = 0;
+    let socket = v4(&sender);
+    thread::scope(|scope| {
+        let flood = || {
+            let flooder = UdpSocket::from(socket.try_clone_to_owned().unwrap());
+            while flooding.load(Relaxed) {
+                let _ = flooder.send_to(&[9], closed);
+            }
+        };
+        (0..2).for_each(|_| drop(scope.spawn(flood)));
+        let (mut queue, mut batch) = (queue(), DatagramBatch::new(0));
+        for _ in 0..MESSAGES {
+            queue.space(10)[0] = TRANSPORT;
+            queue.push(to, leave_from("127.0.0.1"), 10);
+            assert_eq!(queue.flush(socket, |to| panic!("{to} lost its source")), Flushed::default());
+            batch.receive(v4(&receiver), Instant::now()).unwrap();
+            arrived += batch.iter().count();
+        }
+        flooding.store(false, Relaxed);
+    });
+    assert_eq!(arrived, MESSAGES);
 }
 
 #[test]
