@@ -276,8 +276,9 @@ impl DataPlane {
                 for _ in 0..share {
                     let Some(raised) = self.upcalls.next(class) else { break };
                     taken = true;
-                    self.outlet.sources().begin_batch(raised.arrival.into_iter());
-                    self.engine.handle_upcall(read_clocks(), &raised.upcall, &mut self.outlet);
+                    let now = read_clocks();
+                    self.outlet.sources().begin_batch(now.mono, raised.arrival.into_iter());
+                    self.engine.handle_upcall(now, &raised.upcall, &mut self.outlet);
                     self.take_commands(false);
                     if self.stop.is_some() {
                         return false;
@@ -316,6 +317,14 @@ impl DataPlane {
             for foreman in &self.foremen {
                 foreman.hint(Order::Source(peer, local));
             }
+        }
+    }
+
+    /// Has everybody answer by the routes alone: they have changed.
+    fn forget_sources(&mut self) {
+        self.outlet.sources().forget_all();
+        for foreman in &self.foremen {
+            foreman.order(Order::ForgetSources);
         }
     }
 

@@ -22,7 +22,10 @@ impl DataPlane {
             self.mark_sockets(self.fwmark)?;
             return Err(error.into());
         }
-        self.fwmark = fwmark;
+        // As the kernel's WireGuard does: the mark may choose other routes.
+        if std::mem::replace(&mut self.fwmark, fwmark) != fwmark {
+            self.forget_sources();
+        }
         self.port = transaction.listen_port.unwrap_or(self.port);
         if let Some(sockets) = sockets {
             self.replace_sockets(sockets);

@@ -34,6 +34,8 @@ pub(super) enum Order {
     Sockets(Option<Arc<Sockets>>, SyncSender<()>),
     /// Answer this peer from this address of ours.
     Source(SocketAddr, Local),
+    /// Answer all peers from where the routes say.
+    ForgetSources,
     /// Say when what was opened before this order has been written out.
     Pass(SyncSender<()>),
     Stop,
@@ -240,6 +242,7 @@ impl Worker {
                 let _ = done.send(());
             }
             Order::Source(peer, local) => self.outlet.sources().learn(peer, local),
+            Order::ForgetSources => self.outlet.sources().forget_all(),
             // The outlet is empty between two turns.
             Order::Pass(done) => {
                 let _ = done.send(());

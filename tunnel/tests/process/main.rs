@@ -18,4 +18,5 @@ mod pair;
 mod path;
 mod robustness;
 mod uapi;
+mod uplinks;
 mod workers;
