@@ -67,6 +67,8 @@ pub(crate) struct Glance {
     pub(crate) path_news: bool,
     /// The largest IP packet on the way to the peer, where that is known to be less than asked for.
     pub(crate) path_mtu: Option<u16>,
+    /// Whether the line asks for no session any more, because it has done so.
+    pub(crate) asked: bool,
     /// Whether there is news that nobody was told, or the bell for it was not heard.
     pub(crate) has_news: bool,
 }

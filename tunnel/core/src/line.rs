@@ -328,6 +328,7 @@ impl Line {
             path_due: self.path.due(),
             path_mtu: self.path.limit(),
             path_news: self.path.has_news(),
+            asked: self.asked,
             has_news: wants_handshake || confirmed.is_some() || roamed.is_some(),
         }
     }

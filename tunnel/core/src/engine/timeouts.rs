@@ -68,8 +68,12 @@ impl Engine {
         if session.attempts.gives_up(now.mono) {
             self.session_expired(id, now);
         }
-        self.run_timers(id, glance, now, out);
-        self.reschedule(id, now.mono);
+        if self.run_timers(id, glance, now, out) {
+            self.reschedule(id, now.mono);
+        } else {
+            // Nothing to do, as for almost everybody almost always: the line need not be locked once more.
+            self.reschedule_by(id, &glance.activity, now.mono);
+        }
     }
 
     /// Has the line probe its path, and tells what has come of it.
@@ -90,27 +94,34 @@ impl Engine {
         }
     }
 
-    fn run_timers(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) {
-        let Some(peer) = self.peers.peer(id) else { return };
+    /// Whether anything was done.
+    fn run_timers(&mut self, id: PeerId, glance: &Glance, now: Now, out: &mut impl Output) -> bool {
+        let Some(peer) = self.peers.peer(id) else { return false };
         let (brisk, keepalive) = (peer.is_brisk(), peer.keepalive());
-        let Some(Session { attempts, .. }) = peer.session.as_deref() else { return };
+        let Some(Session { attempts, .. }) = peer.session.as_deref() else { return false };
+        let mut done = true;
         if attempts.retry_is_due(now.mono) {
             self.initiate(id, true, now, out);
         } else if attempts.handshake_is_due(now.mono, &glance.activity, brisk) {
             self.initiate(id, false, now, out);
-        } else if !attempts.is_under_way() {
+        } else if glance.asked && !attempts.is_under_way() {
             self.forwarder.with_line(id, Line::forget_asking);
+        } else {
+            done = false;
         }
         if glance.activity.keepalive_is_due(now.mono, keepalive) {
             self.send_keepalive(id, now, out);
             if glance.rekey_at.is_some_and(|at| at <= now.mono) {
                 self.initiate(id, false, now, out);
             }
+            done = true;
         } else if glance.keys_until.is_some_and(|until| now.mono < until)
             && glance.activity.answer_is_due(now.mono)
         {
             self.send_keepalive(id, now, out);
+            done = true;
         }
+        done
     }
 
     /// Sends an empty packet, or begins the handshake that will do as well.
