@@ -106,7 +106,7 @@ impl Bed {
             Some(_) => self.certified(program, &endpoints)?,
         };
         let sender = start(&self.sender, "tx", program, &sends)?;
-        let onlooker = start(&self.onlooker, "look", program, &looks_on)?;
+        let onlooker = start(&self.onlooker, "look", &program.undisturbed(), &looks_on)?;
         answers(&self.sender, RECEIVER_INSIDE)?;
         answers(&self.onlooker, RECEIVER_INSIDE)?;
         let others = wanted.others.filter(|others| *others > 0);

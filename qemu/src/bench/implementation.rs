@@ -3,6 +3,7 @@
 //! A foreign implementation that cannot be had is left out and said so; our own must be there. Every one
 //! runs with its own defaults, in the foreground, set up by `wg`.
 
+use super::traffic::REAL_TIME;
 use anyhow::{Context, bail};
 use lab::{machine, workspace};
 use std::path::PathBuf;
@@ -29,6 +30,15 @@ pub(super) struct Program {
     pub(super) path: PathBuf,
     /// What stands before the interface's name.
     pub(super) options: Vec<String>,
+}
+
+impl Program {
+    /// With real-time priority: as on a machine of its own, whose processors nobody else wants.
+    pub(super) fn undisturbed(&self) -> Self {
+        let before =
+            REAL_TIME.map(str::to_owned).into_iter().chain([self.path.to_string_lossy().into_owned()]);
+        Self { path: "chrt".into(), options: before.chain(self.options.iter().cloned()).collect() }
+    }
 }
 
 /// `NAME=PROGRAM OPTION…`: an implementation that this file does not know.

@@ -55,7 +55,7 @@ impl Iperf {
     /// Starts a client that floods with datagrams of `size` octets for `seconds`, in the background.
     pub(super) fn flood(self, seconds: u32, size: usize) -> Result<(Process, Process)> {
         let mut command = self.sender.command("iperf3");
-        command.args(["-c", &self.target, "-u", "-b", "0", "-l", &size.to_string()]);
+        command.args(["-c", &self.target, "-u", "-b", "0", "-w", ROOM, "-l", &size.to_string()]);
         command.args(["-t", &seconds.to_string(), "-J", "--get-server-output"]);
         Ok((self.sender.run().start_process("iperf3-client", command)?, self.server))
     }
@@ -105,12 +105,19 @@ pub(super) fn udp(report: &Value, size: usize) -> Sample {
     }
 }
 
-/// Pings a hundred times a second for `seconds` and gives the times' quantiles.
+/// Options of `chrt` for what must not wait for a processor: first in, first out.
+pub(super) const REAL_TIME: [&str; 2] = ["-f", "1"];
+
+/// Room in the sockets of iperf3: what is lost is to be lost by the tunnel.
+pub(super) const ROOM: &str = "4M";
+
+/// Pings a hundred times a second for `seconds` and gives the times' quantiles. Ping has real-time priority, so
+/// that no times of its own are in them.
 pub(super) fn ping(from: &Namespace, to: &str, seconds: u32) -> Result<Sample> {
     let count = (f64::from(seconds) / PING_PACE) as usize;
     let (number, pace) = (count.to_string(), PING_PACE.to_string());
-    let mut command = from.command("ping");
-    command.args(["-n", "-i", &pace, "-c", &number, "-W", "1", to]);
+    let mut command = from.command("chrt");
+    command.args(REAL_TIME).args(["ping", "-n", "-i", &pace, "-c", &number, "-W", "1", to]);
     let output = command.output().map_err(Error::io("run ping"))?;
     Ok(quantiles(&String::from_utf8_lossy(&output.stdout), count))
 }

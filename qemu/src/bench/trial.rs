@@ -133,7 +133,10 @@ impl Place<'_> {
     fn udp(&self, size: usize, kpps: Option<f64>, seconds: u32) -> Result<Sample> {
         let (length, rate) = (size.to_string(), kpps.unwrap_or(0.0) * 1e3 * size as f64 * 8.0);
         let rate = (rate as u64).to_string();
-        let report = self.iperf(seconds, &["-u", "-b", &rate, "-l", &length, "--get-server-output"])?;
+        let report = self.iperf(
+            seconds,
+            &["-u", "-b", &rate, "-w", traffic::ROOM, "-l", &length, "--get-server-output"],
+        )?;
         Ok(traffic::udp(&report, size))
     }
 
