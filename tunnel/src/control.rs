@@ -70,7 +70,7 @@ impl Service {
         let install = move |data_plane: &mut DataPlane| data_plane.install_policy(policy);
         let installed = self.device.run(install).map_err(stopped)?;
         let (installed, passage) = installed.map_err(|error| chain(&error))?;
-        passage.wait();
+        passage.wait().map_err(|error| error.to_string())?;
         Ok(Reply::PolicyLoaded(installed))
     }
 
@@ -83,7 +83,7 @@ impl Service {
         let list = CrlSet::load(der.as_ref(), &issuers).map_err(|error| chain(&error))?;
         let installed = self.device.run(move |data_plane| data_plane.install_crl(list)).map_err(stopped)?;
         let (installed, passage) = installed.map_err(|error| chain(&error))?;
-        passage.wait();
+        passage.wait().map_err(|error| error.to_string())?;
         Ok(Reply::CrlLoaded(installed))
     }
 }
@@ -144,7 +144,8 @@ impl Connection<'_> {
             Command::LoadPolicy(policy) => self.service.load_policy(*policy),
             Command::LoadCrl { der } => self.service.load_crl(&der),
             Command::SetClock { trusted } => {
-                device.run(move |data_plane| data_plane.set_clock(trusted)).map_err(stopped)?.wait();
+                let passage = device.run(move |data_plane| data_plane.set_clock(trusted)).map_err(stopped)?;
+                passage.wait().map_err(|error| error.to_string())?;
                 Ok(Reply::Done)
             }
             Command::LoadFloors { floors } if floors.len() > FLOORS_AT_ONCE => {

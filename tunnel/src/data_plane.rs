@@ -25,6 +25,7 @@ use crate::sys::bpf::QueueMap;
 use crate::tun::{self, Queues};
 use crate::udp::{BindError, Sockets};
 use passage::Passage;
+pub use passage::Unfinished;
 use upcall_queue::UpcallQueue;
 use worker::{Foreman, Order, Queue, Worker};
 
@@ -35,8 +36,11 @@ const COMMANDS: usize = 64;
 const LINK_CHECK: Duration = Duration::from_secs(1);
 
 /// Upcalls of each class that are taken in turn, in its order, and turns before timers are looked at.
-const SHARES: [usize; 3] = [64, 8, 2];
+const SHARES: [usize; 4] = [64, 8, 8, 2];
 const ROUNDS: usize = 8;
+
+/// How long workers may take to give up their old sockets: the engine waits for them.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Changes of routes that the kernel is told of in one turn.
 const ROUTES: usize = 256;
@@ -389,7 +393,9 @@ impl DataPlane {
             foreman.order(Order::Sockets(self.sockets.get(number).map(Arc::clone), done.clone()));
         }
         drop(done);
-        passage.wait();
+        if passage.wait_until(Instant::now() + HAND_OVER).is_err() {
+            tracing::warn!("a worker still has its old sockets");
+        }
     }
 
     /// What to wait for, in another thread, until nothing that was opened before this call is on its way inward.

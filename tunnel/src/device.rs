@@ -242,14 +242,16 @@ impl DeviceHandle {
     }
 
     /// Applies a change of keys, peers, port or mark: all of it or nothing. A
-    /// [`DeviceUpdate`](edge_tunnel_core::DeviceUpdate) alone may be given.
+    /// [`DeviceUpdate`](edge_tunnel_core::DeviceUpdate) alone may be given. When this returns, no packet of a peer
+    /// that was removed comes any more.
     ///
     /// # Errors
     ///
     /// What cannot be; the configuration is then as before.
     pub fn configure(&self, transaction: impl Into<Transaction>) -> Result<(), ConfigureError> {
         let transaction = transaction.into();
-        self.commands.run(move |data_plane| data_plane.configure(transaction))?
+        let passage = self.commands.run(move |data_plane| data_plane.configure(transaction))??;
+        Ok(passage.wait()?)
     }
 
     /// The state of keys, peers, port and mark. Holds secrets.

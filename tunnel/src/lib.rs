@@ -52,7 +52,7 @@ mod uapi;
 mod udp;
 
 pub use commands::Stopped;
-pub use data_plane::StopReason;
+pub use data_plane::{StopReason, Unfinished};
 pub use device::{
     DEFAULT_MTU, Device, DeviceConfig, DeviceHandle, Events, Interface, StartError, UapiSocket,
 };

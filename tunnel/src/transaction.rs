@@ -8,6 +8,7 @@ use std::io;
 use edge_tunnel_core::{ConfigError, DeviceStatus, DeviceUpdate};
 
 use crate::commands::Stopped;
+use crate::data_plane::Unfinished;
 use crate::udp::BindError;
 
 /// What one UAPI `set=1` says. [`Default`] changes nothing.
@@ -51,6 +52,9 @@ pub enum ConfigureError {
     /// The mark was refused.
     #[error("setting the firewall mark failed")]
     Mark(#[source] io::Error),
+    /// The configuration is in force, and packets of a peer that was removed may still come.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// The device is gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -65,6 +69,7 @@ impl ConfigureError {
             Self::Config(_) => libc::EINVAL,
             Self::Bind(error) => error.errno(),
             Self::Mark(error) => error.raw_os_error().unwrap_or(libc::EIO),
+            Self::Unfinished(_) => libc::ETIMEDOUT,
             Self::Stopped(_) => libc::ENODEV,
         }
     }

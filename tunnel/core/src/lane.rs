@@ -203,10 +203,14 @@ impl Active<'_> {
             Some(Message::Data { receiver }) => {
                 self.data(now, (from, ecn, receiver, datagram), hold, out, upcalls)
             }
-            Some(Message::CookieReply(_)) => Ok(true),
+            // Nobody needs our key to make one, so at least it must name a line that there is.
+            Some(Message::CookieReply(reply)) => hold.check_line(reply.receiver).map(|()| true),
             // Only an edge with a policy knows what to do with a certificate.
             Some(Message::Introduction { .. }) if !self.view.certified => Err(Refusal::Malformed),
-            Some(message) => self.check_mac1(&message, datagram).map(|()| true),
+            Some(message) => self.check_mac1(&message, datagram).and_then(|()| match message {
+                Message::Response { receiver, .. } => hold.check_line(receiver).map(|()| true),
+                _ => Ok(true),
+            }),
         };
         match result {
             Ok(false) => {}
@@ -326,6 +330,12 @@ impl<'f> Hold<'f> {
             (number, forwarder.lock(number))
         });
         shard
+    }
+
+    /// Whether there is a line that an answer may be for.
+    fn check_line(&mut self, receiver: u32) -> Result<(), Refusal> {
+        let id = PeerId::of_session(receiver);
+        self.shard(id).line(id).map(|_| ()).ok_or(Refusal::UnknownSession)
     }
 
     fn release(&mut self) {

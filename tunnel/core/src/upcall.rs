@@ -33,8 +33,10 @@ pub enum Upcall<B> {
 /// keeps nobody else waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Concerns peers that are live, or that we have called.
-    Live,
+    /// News of lines, by the lanes themselves: nobody outside can make one without keys.
+    Line,
+    /// Answers to what we have sent: a line of such a number exists.
+    Answer,
     /// Somebody begins a handshake.
     Initiation,
     /// Somebody shows a certificate.
@@ -43,7 +45,7 @@ pub enum Class {
 
 impl Class {
     /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::Live, Self::Initiation, Self::Introduction];
+    pub const ALL: [Self; 4] = [Self::Line, Self::Answer, Self::Initiation, Self::Introduction];
 }
 
 impl<B: AsRef<[u8]>> Upcall<B> {
@@ -53,9 +55,9 @@ impl<B: AsRef<[u8]>> Upcall<B> {
             Self::Datagram(_, octets) => match Message::parse(octets.as_ref()) {
                 Some(Message::Initiation(_)) => Class::Initiation,
                 Some(Message::Introduction { .. }) => Class::Introduction,
-                _ => Class::Live,
+                _ => Class::Answer,
             },
-            Self::Attention(_) | Self::Refused { .. } => Class::Live,
+            Self::Attention(_) | Self::Refused { .. } => Class::Line,
         }
     }
 

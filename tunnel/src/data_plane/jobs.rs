@@ -12,8 +12,9 @@ use crate::transaction::{ConfigureError, Snapshot, Transaction};
 use crate::udp::{BindError, Sockets};
 
 impl DataPlane {
-    /// Applies a transaction: all of it or nothing.
-    pub(crate) fn configure(&mut self, transaction: Transaction) -> Result<(), ConfigureError> {
+    /// Applies a transaction: all of it or nothing. The passage is to be waited for before the end of a peer is
+    /// told.
+    pub(crate) fn configure(&mut self, transaction: Transaction) -> Result<Passage, ConfigureError> {
         let fwmark = transaction.fwmark.unwrap_or(self.fwmark);
         // The new port is taken before anything changes, the old one is given up after.
         let sockets = self.sockets_for(transaction.listen_port, fwmark)?;
@@ -30,7 +31,7 @@ impl DataPlane {
         if let Some(sockets) = sockets {
             self.replace_sockets(sockets);
         }
-        Ok(())
+        Ok(self.passage())
     }
 
     /// New sockets, if `port` asks for other ones than there are and the interface is up. 0 asks for

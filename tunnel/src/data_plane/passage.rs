@@ -3,11 +3,16 @@
 //! A packet that was opened just before its peer was cut may still be in a worker's buffer. So whoever is told of
 //! a cut waits here first, in the thread that asked: neither the engine nor a worker ever waits for it.
 
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
-/// A worker's turn takes milliseconds. One that takes so long has died, and the data plane ends.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A worker's turn takes milliseconds, on a machine that is busy elsewhere perhaps a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A worker has not been seen to finish: what was to be told must not be told.
+#[derive(Debug, thiserror::Error)]
+#[error("it is done, but a worker has not finished its turn, so a packet may be on its way yet")]
+pub struct Unfinished;
 
 /// What must be waited for before something is told.
 #[derive(Debug)]
@@ -24,13 +29,24 @@ impl Passage {
         (Self { done, workers }, sender)
     }
 
-    /// Waits until each worker has passed, or is gone.
-    pub(crate) fn wait(self) {
+    /// Waits until each worker has passed. One that is gone writes no more.
+    ///
+    /// # Errors
+    ///
+    /// One has not, within 10 s.
+    pub(crate) fn wait(self) -> Result<(), Unfinished> {
+        self.wait_until(Instant::now() + PATIENCE)
+    }
+
+    pub(super) fn wait_until(self, deadline: Instant) -> Result<(), Unfinished> {
         for _ in 0..self.workers {
-            if self.done.recv_timeout(PATIENCE).is_err() {
-                return;
+            match self.done.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => {}
+                Err(RecvTimeoutError::Timeout) => return Err(Unfinished),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        Ok(())
     }
 }
 
@@ -52,7 +68,8 @@ mod tests {
                 sender.send(()).unwrap();
             });
         }
-        passage.wait();
+        drop(sender);
+        passage.wait().unwrap();
         assert_eq!(written.load(Ordering::SeqCst), 3);
     }
 
@@ -60,6 +77,13 @@ mod tests {
     fn workers_that_are_gone_are_not_waited_for() {
         let (passage, sender) = Passage::of(2);
         drop(sender);
-        passage.wait();
+        passage.wait().unwrap();
+    }
+
+    #[test]
+    fn a_worker_that_does_not_finish_is_told_of() {
+        let (passage, sender) = Passage::of(2);
+        sender.send(()).unwrap();
+        assert!(passage.wait_until(Instant::now() + Duration::from_millis(5)).is_err());
     }
 }

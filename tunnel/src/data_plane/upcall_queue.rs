@@ -15,7 +15,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::sys::ancillary::Local;
 
 /// Upcalls that wait, at most, of each class in its order: some 0.1 s of work each.
-const ROOM: [usize; 3] = [4096, 512, 256];
+const ROOM: [usize; 4] = [4096, 512, 512, 256];
 
 /// An upcall, and for a datagram the address of ours that it was sent to.
 pub(super) struct Raised {
@@ -25,7 +25,7 @@ pub(super) struct Raised {
 
 /// A worker's end.
 pub(super) struct Raiser {
-    queues: [SyncSender<Raised>; 3],
+    queues: [SyncSender<Raised>; 4],
     shared: Arc<Shared>,
     /// Where the datagrams of this batch came from and to.
     arrivals: Vec<(SocketAddr, Local)>,
@@ -34,8 +34,8 @@ pub(super) struct Raiser {
 
 /// The engine's end.
 pub(super) struct UpcallQueue {
-    queues: [Receiver<Raised>; 3],
-    senders: [SyncSender<Raised>; 3],
+    queues: [Receiver<Raised>; 4],
+    senders: [SyncSender<Raised>; 4],
     shared: Arc<Shared>,
 }
 
@@ -48,9 +48,9 @@ struct Shared {
 impl UpcallQueue {
     pub(super) fn new() -> io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let [(live, a), (initiation, b), (introduction, c)] = ROOM.map(mpsc::sync_channel);
+        let [(line, a), (answer, b), (initiation, c), (introduction, d)] = ROOM.map(mpsc::sync_channel);
         let shared = Arc::new(Shared { wake, failure: Mutex::new(None) });
-        Ok(Self { queues: [a, b, c], senders: [live, initiation, introduction], shared })
+        Ok(Self { queues: [a, b, c, d], senders: [line, answer, initiation, introduction], shared })
     }
 
     pub(super) fn raiser(&self) -> Raiser {
@@ -103,6 +103,15 @@ impl Raiser {
     }
 }
 
+impl Drop for Raiser {
+    /// A worker that panics must not go unnoticed: the kernel would give it packets for ever.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.fail(io::Error::other("a worker panicked"));
+        }
+    }
+}
+
 impl Upcalls for Raiser {
     fn push(&mut self, upcall: Upcall<&[u8]>) -> bool {
         let arrival = match &upcall {
@@ -137,15 +146,28 @@ mod tests {
         let local = Local { address: [203, 0, 113, 1].into(), interface: 1 };
         raiser.begin_batch(std::iter::once((from, local)));
         let (introduction, initiation) = (datagram(0x10, 640), datagram(1, 148));
-        let taken = (0..2 * ROOM[2]).filter(|_| raiser.push(Upcall::Datagram(from, &introduction))).count();
-        assert_eq!(taken, ROOM[2], "bounded");
+        let taken = (0..2 * ROOM[3]).filter(|_| raiser.push(Upcall::Datagram(from, &introduction))).count();
+        assert_eq!(taken, ROOM[3], "bounded");
         assert!(raiser.push(Upcall::Datagram(from, &initiation)));
         assert!(raiser.push(Upcall::Datagram(from, &datagram(2, 92))));
         let next = queue.next(Class::Initiation).unwrap();
         assert_eq!(next.arrival, Some((from, local)));
         assert!(matches!(next.upcall, Upcall::Datagram(_, octets) if *octets == *initiation));
         assert!(queue.next(Class::Initiation).is_none());
-        assert!(queue.next(Class::Live).is_some(), "a response");
-        assert_eq!((0..).map_while(|_: u32| queue.next(Class::Introduction)).count(), ROOM[2]);
+        assert!(queue.next(Class::Answer).is_some(), "a response");
+        assert_eq!((0..).map_while(|_: u32| queue.next(Class::Introduction)).count(), ROOM[3]);
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_a_failure() {
+        let queue = UpcallQueue::new().unwrap();
+        let mut raiser = queue.raiser();
+        assert!(queue.take_failure().is_none());
+        let worker = std::thread::spawn(move || {
+            raiser.begin_batch(std::iter::empty());
+            panic!("on purpose");
+        });
+        assert!(worker.join().is_err());
+        assert!(queue.take_failure().is_some());
     }
 }

@@ -1,17 +1,23 @@
 //! Several workers: the same packets, in the same order.
 
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use edge_tunnel::{AllowedIpUpdate, Device, DeviceConfig, DeviceUpdate, PeerUpdate, Secret};
 use lab::Namespace;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 
-use crate::pair::{Outer, Pair};
+use crate::pair::{Outer, PATIENCE, Pair};
 
 const WORKERS: [&str; 2] = ["--workers", "2"];
 const FLOWS: u16 = 12;
 const PACKETS: u64 = 3000;
+const CUTS: usize = 50;
 
 /// Two of our tunnels, each with two workers.
 fn pair() -> (Pair, [lab::Process; 2]) {
@@ -104,4 +110,91 @@ fn no_flow_is_reordered() {
     for name in ["TCPSACKReorder", "TCPTSReorder", "TCPRenoReorder"] {
         assert_eq!(tcp_counter(&pair.left.place, name), 0, "{name}");
     }
+}
+
+/// What has arrived at a socket: how many datagrams, and when the kernel took the newest from the tunnel.
+#[derive(Default)]
+struct Arrived {
+    count: AtomicU64,
+    newest: AtomicU64,
+}
+
+impl Arrived {
+    /// Receives until `stop`.
+    fn follow(&self, socket: &UdpSocket, stop: &AtomicBool) {
+        socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+        setsockopt(socket, sockopt::ReceiveTimestampns, &true).unwrap();
+        let (mut octets, mut control) = ([0; 256], nix::cmsg_space!(TimeSpec));
+        while !stop.load(Ordering::Relaxed) {
+            let mut parts = [IoSliceMut::new(&mut octets)];
+            let flags = MsgFlags::empty();
+            let Ok(message) = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) else {
+                continue;
+            };
+            for control in message.cmsgs().unwrap() {
+                if let ControlMessageOwned::ScmTimestampns(at) = control {
+                    let nanoseconds = Duration::from(at).as_nanos() as u64;
+                    self.newest.fetch_max(nanoseconds, Ordering::Relaxed);
+                }
+            }
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A flood of one peer, who is removed again and again.
+#[test]
+fn nothing_of_a_peer_is_written_after_its_end_was_told() {
+    let pair = Pair::new();
+    let _left = pair.left.start_with(&pair.run, &[]);
+    let config = DeviceConfig { workers: 2, ..DeviceConfig::new(pair.right.interface.parse().unwrap()) };
+    let device = pair.right.place.enter(|| Device::start(config)).unwrap().unwrap();
+    let secret = std::fs::read_to_string(&pair.right.key_file).unwrap().parse::<Secret>().unwrap();
+    let psk = std::fs::read_to_string(pair.run.dir().join("psk")).unwrap().parse::<Secret>().unwrap();
+    let private_key = Some(Some(secret));
+    device.handle().configure(DeviceUpdate { private_key, ..DeviceUpdate::default() }).unwrap();
+    pair.right.bring_up();
+    pair.configure(&pair.left, &pair.right, None);
+    pair.left.bring_up();
+    let key = pair.left.public_key.parse().unwrap();
+    let update = |peer| DeviceUpdate { peers: vec![peer], ..DeviceUpdate::default() };
+    let added = || PeerUpdate {
+        endpoint: Some(pair.left.endpoint(Outer::V4).parse().unwrap()),
+        preshared_key: Some(Some(psk.clone())),
+        persistent_keepalive: Some(1),
+        allowed_ips: vec![AllowedIpUpdate::Add(format!("{}/32", pair.left.inner_v4()).parse().unwrap())],
+        ..PeerUpdate::new(key)
+    };
+    let stop = AtomicBool::new(false);
+    let flood = || {
+        let socket = pair.left.place.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        socket.connect((pair.right.inner_v4(), 9)).unwrap();
+        while !stop.load(Ordering::Relaxed) {
+            // Refused while there is no session.
+            let _ = socket.send(&[7; 200]);
+        }
+    };
+    let arrived = Arrived::default();
+    let cut = || {
+        for _ in 0..CUTS {
+            device.handle().configure(update(added())).unwrap();
+            let before = arrived.count.load(Ordering::Relaxed);
+            let grown = || arrived.count.load(Ordering::Relaxed) > before + 200;
+            lab::wait::until("the flood", PATIENCE, grown).unwrap();
+            device.handle().configure(update(PeerUpdate { remove: true, ..added() })).unwrap();
+            let told = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+            thread::sleep(Duration::from_millis(30));
+            let newest = arrived.newest.load(Ordering::Relaxed);
+            assert_ne!(newest, 0, "the kernel gives times");
+            assert!(newest < told, "a packet came {} ns after the end was told", newest - told);
+        }
+    };
+    let sink = pair.right.place.enter(|| UdpSocket::bind((pair.right.inner_v4(), 9))).unwrap().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(flood);
+        scope.spawn(|| arrived.follow(&sink, &stop));
+        let result = scope.spawn(cut).join();
+        stop.store(true, Ordering::Relaxed);
+        result.unwrap();
+    });
 }
