@@ -126,8 +126,8 @@ fn during(engine: &mut Engine, to: Ipv4Addr, what: &str, work: impl FnOnce(&mut 
         let (sent, longest) = packets.join().unwrap();
         println!("{what} in {took:?}, {sent} packets meanwhile, {longest:?} for one at most");
         assert!(sent > 100, "{sent} packets");
-        // 1 ms is the promise; the hypervisor below a test machine keeps none.
-        assert!(longest < Duration::from_millis(20), "{what}: a packet took {longest:?}");
+        // 1 ms is the promise; the hypervisor below a test machine promises nothing. The change itself takes longer.
+        assert!(longest < Duration::from_millis(5), "{what}: a packet took {longest:?}");
     });
 }
 
