@@ -14,6 +14,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -119,7 +120,10 @@ impl Center {
     ) -> Result<Self, CenterError> {
         let (authority, host, port) = parse_url(url).ok_or_else(|| CenterError::Address(url.to_owned()))?;
         let name = ServerName::try_from(host.clone()).map_err(|_| CenterError::Address(url.to_owned()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        // What comes holds preshared keys; they are to outlast a quantum computer.
+        let kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+        let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        let provider = Arc::new(provider);
         let verifier = Arc::new(PinnedVerifier::new(pin, Arc::clone(&provider)));
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])

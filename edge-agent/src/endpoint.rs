@@ -5,6 +5,7 @@
 
 use crate::clock::Clock;
 use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
@@ -119,7 +120,10 @@ fn tls_config(
     identity: Option<(&[Vec<u8>], &DeviceKey)>,
 ) -> Result<ClientConfig, EndpointError> {
     let fail = |error: &dyn fmt::Display| EndpointError::Identity(error.to_string());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // What comes holds the roots of preshared keys; they are to outlast a quantum computer.
+    let kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+    let provider = Arc::new(provider);
     let builder = ClientConfig::builder_with_details(provider, Arc::new(TlsTime(clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| fail(&error))?

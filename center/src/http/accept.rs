@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::NamedGroup;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -145,7 +146,9 @@ async fn converse(
     let certificate =
         tls.peer_certificates().and_then(|chain| chain.first()).map(|leaf| Arc::from(leaf.as_ref()));
     let Ok(exporter) = tls.export_keying_material([0; 32], EXPORTER_LABEL, None) else { return };
-    let connection = Connection { remote, certificate, exporter };
+    let group = tls.negotiated_key_exchange_group().map(|group| group.name());
+    let post_quantum = group == Some(NamedGroup::X25519MLKEM768);
+    let connection = Connection { remote, certificate, post_quantum, exporter };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let (router, connection) = (router.clone(), connection.clone());
         async move {

@@ -301,7 +301,8 @@ impl FromRequestParts<Arc<Center>> for Connection {
     }
 }
 
-fn connection(parts: &Parts) -> Result<&Connection, Failure> {
+/// The TLS connection under a request.
+pub(super) fn connection(parts: &Parts) -> Result<&Connection, Failure> {
     // The accept loop puts it there for every request.
     parts.extensions.get().ok_or_else(|| Failure::bad("request without a TLS connection"))
 }

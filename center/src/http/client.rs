@@ -2,7 +2,7 @@
 
 use super::body::Json;
 use super::caller::ClientCaller;
-use super::connection::Connection;
+use super::connection::{Connection, PostQuantum};
 use super::failure::Failure;
 use crate::center::Center;
 use crate::enrolment;
@@ -18,6 +18,7 @@ use verona_contract::problem::Problem;
         (status = 409, description = "The key is another subject's", body = Problem),
         (status = 429, body = Problem)))]
 pub(crate) async fn enroll(
+    _: PostQuantum,
     State(center): State<Arc<Center>>,
     connection: Connection,
     Json(request): Json<EnrollRequest>,
@@ -29,6 +30,7 @@ pub(crate) async fn enroll(
 #[utoipa::path(post, path = "/v1/client/renew", tag = "client", request_body = RenewRequest,
     responses((status = 200, body = Enrolled), (status = 400, body = Problem), (status = 403, body = Problem)))]
 pub(crate) async fn renew(
+    _: PostQuantum,
     State(center): State<Arc<Center>>,
     client: ClientCaller,
     connection: Connection,
@@ -41,6 +43,7 @@ pub(crate) async fn renew(
 #[utoipa::path(get, path = "/v1/client/profile", tag = "client",
     responses((status = 200, body = ClientProfile), (status = 403, body = Problem)))]
 pub(crate) async fn profile(
+    _: PostQuantum,
     State(center): State<Arc<Center>>,
     client: ClientCaller,
 ) -> Result<axum::Json<ClientProfile>, Failure> {

@@ -1,5 +1,10 @@
 //! What a handler may know of the TLS connection under a request.
 
+use super::caller::connection;
+use super::failure::Failure;
+use crate::center::Center;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -10,8 +15,26 @@ pub(crate) struct Connection {
     pub(crate) remote: SocketAddr,
     /// The leaf that the peer showed and whose key it proved to hold; nobody has checked its issuer yet.
     pub(crate) certificate: Option<Arc<[u8]>>,
+    /// Whether the key exchange was X25519MLKEM768.
+    pub(crate) post_quantum: bool,
     /// RFC 8446 §7.5 with [`verona_contract::pop::EXPORTER_LABEL`].
     pub(crate) exporter: [u8; 32],
+}
+
+/// A connection that a quantum computer does not open later. Handlers whose answers hold preshared keys, or their
+/// root, take one: recorded under X25519 alone, such an answer would give away the tunnels that it protects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PostQuantum(());
+
+impl FromRequestParts<Arc<Center>> for PostQuantum {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Center>) -> Result<Self, Failure> {
+        if connection(parts)?.post_quantum {
+            return Ok(Self(()));
+        }
+        Err(Failure::forbidden("the answer holds preshared keys: it is sent over X25519MLKEM768 only"))
+    }
 }
 
 /// What limits count by: an IPv4 address, or the /64 that an IPv6 site has.

@@ -3,7 +3,7 @@
 use super::accept::stopped;
 use super::body::Json;
 use super::caller::EdgeCaller;
-use super::connection::Connection;
+use super::connection::{Connection, PostQuantum};
 use super::failure::Failure;
 use super::wait::{Wish, tag};
 use crate::center::Center;
@@ -50,6 +50,7 @@ pub(crate) async fn tunnel_key(
         (status = 304, description = "Nothing newer"),
         (status = 404, description = "No configuration yet", body = Problem)))]
 pub(crate) async fn config(
+    _: PostQuantum,
     State(center): State<Arc<Center>>,
     edge: EdgeCaller,
     headers: HeaderMap,

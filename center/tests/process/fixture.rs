@@ -1,5 +1,6 @@
 //! A center in a temporary directory: `init`, `sign`, `serve`, and hands to reach them.
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -241,7 +242,18 @@ impl Center {
         fields: &str,
         body: impl FnOnce(&[u8; 32]) -> Vec<u8>,
     ) -> Answer {
-        let mut stream = self.connect(tls);
+        self.call_over(self.connect(tls), method, path, fields, body)
+    }
+
+    /// The same over a connection that is open.
+    pub fn call_over(
+        &self,
+        mut stream: StreamOwned<ClientConnection, TcpStream>,
+        method: &str,
+        path: &str,
+        fields: &str,
+        body: impl FnOnce(&[u8; 32]) -> Vec<u8>,
+    ) -> Answer {
         let exporter = stream.conn.export_keying_material([0; 32], pop::EXPORTER_LABEL, None).unwrap();
         let body = body(&exporter);
         let head = format!("{method} {path} HTTP/1.1\r\nHost: c\r\nConnection: close\r\n{fields}\r\n");
@@ -259,11 +271,18 @@ impl Center {
     }
 
     pub fn connect(&self, tls: Option<&Tls>) -> StreamOwned<ClientConnection, TcpStream> {
+        self.connect_by(tls, rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    pub fn connect_by(
+        &self,
+        tls: Option<&Tls>,
+        provider: CryptoProvider,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         let pem = self.identity()["center_ca"].as_str().unwrap().to_owned();
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(roots);

@@ -1,6 +1,7 @@
 //! TLS and HTTP at the edges: versions, key exchange, resumption, wrong requests.
 
-use crate::fixture::{BINARY, Center, tool};
+use crate::fixture::{BINARY, Center, Tls, tool};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -24,6 +25,36 @@ fn tls_1_3_only_post_quantum_and_never_resumed() {
     assert!(!text.contains("Post-Handshake New Session Ticket"), "{text}");
     let group = center.connect(None).conn.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
+}
+
+#[test]
+fn preshared_keys_are_not_sent_over_a_key_exchange_without_ml_kem() {
+    let center = Center::start();
+    let owner = center.owner("ACME", "10.8.0.0/24");
+    let (_, edge, _) = center.enrolled_edge(&owner, "S-1");
+    let (_, code) = center.client(&owner, "alice", &[]);
+    let (client, _) = center.enrolled_client(&code);
+    let classic = |tls: Option<&Tls>, method: &str, path: &str, body: Vec<u8>| {
+        let kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        let connection = center.connect_by(tls, provider);
+        center.call_over(connection, method, path, "Content-Type: application/json", |_| body)
+    };
+    for (tls, method, path, body) in [
+        (Some(&edge), "GET", "/v1/edge/config", Vec::new()),
+        (Some(&client), "GET", "/v1/client/profile", Vec::new()),
+        (Some(&client), "POST", "/v1/client/renew", b"{}".to_vec()),
+        (None, "POST", "/v1/client/enroll", b"{}".to_vec()),
+    ] {
+        let answer = classic(tls, method, path, body);
+        assert_eq!(answer.status, 403, "{path}");
+        assert!(answer.problem().contains("over X25519MLKEM768 only"), "{path}: {}", answer.problem());
+    }
+    // What holds no such key is for foreign programs as well: lists, EST.
+    let issuers = center.ok(&["owner", "list"]);
+    let list = format!("/v1/crl/{}", issuers[0]["client_ca"].as_str().unwrap());
+    assert_eq!(classic(Some(&edge), "GET", &list, Vec::new()).status, 200);
+    assert_eq!(center.get(Some(&client), "/v1/client/profile").status, 200);
 }
 
 /// Method, path, header field, body, status, part of the detail.
