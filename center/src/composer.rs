@@ -188,6 +188,7 @@ fn assemble(
                 intermediates: Vec::new(),
                 crl: CrlPolicy::default(),
                 psk_root: owner.psk_root,
+                psk_previous: None,
                 clients,
                 identities: Vec::new(),
                 sites: Vec::new(),

@@ -13,6 +13,7 @@ use crate::groups::{self, Group};
 use crate::ipnet::IpNet;
 use crate::key::Secret;
 use crate::one_line::one_line;
+use crate::psk;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -103,6 +104,8 @@ impl TunnelConfig {
             if self.owners[..index].iter().any(|other| other.owner == owner.owner) {
                 return fail(&format!("owners[{index}].owner"), "each owner once");
             }
+            psk::check_rotation(&owner.psk_root, owner.psk_previous.as_ref())
+                .or_else(|rule| fail(&format!("owners[{index}].psk_previous"), rule))?;
             members::check(&owner.identities, &owner.sites, &self.addresses).map_err(|error| {
                 ConfigError { path: format!("tunnel.owners[{index}].{}", error.path), ..error }
             })?;
@@ -127,6 +130,9 @@ pub struct OwnerConfig {
     pub crl: CrlPolicy,
     /// Root of the preshared keys.
     pub psk_root: PskRoot,
+    /// The root before it, of a lower id, while a rotation's overlap lasts: peers may hold keys of either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk_previous: Option<PskRoot>,
     /// Client certificates, DER, of clients that cannot introduce themselves (stock WireGuard).
     pub clients: Vec<Octets>,
     /// Clients of the two-key form whose certificates tell no tunnel address.

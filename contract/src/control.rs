@@ -131,6 +131,9 @@ pub struct OwnerPolicy {
     pub crl: CrlPolicy,
     /// Root of the preshared keys ([`crate::psk`]).
     pub psk_root: PskRoot,
+    /// The root before it, while peers may hold keys of either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk_previous: Option<PskRoot>,
     /// Client certificates that the center pushes, DER: these clients need no introduction.
     pub clients: Vec<Octets>,
     /// Names and addresses of clients of the two-key form, by their keys.

@@ -149,6 +149,7 @@ pub fn policy(seq: u64, private_key: &Secret, authority: &Authority, clients: &[
             intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: psk_root(),
+            psk_previous: None,
             clients: clients.iter().cloned().map(Octets).collect(),
             identities: Vec::new(),
             sites: Vec::new(),

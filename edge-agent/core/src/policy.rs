@@ -32,6 +32,7 @@ fn owner_policy(owner: &OwnerConfig) -> OwnerPolicy {
         intermediates: owner.intermediates.clone(),
         crl: owner.crl,
         psk_root: owner.psk_root.clone(),
+        psk_previous: owner.psk_previous.clone(),
         clients: owner.clients.clone(),
         identities: owner.identities.clone(),
         sites: owner.sites.clone(),

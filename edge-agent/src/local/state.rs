@@ -120,7 +120,9 @@ pub(crate) fn without_secrets(config: &EdgeConfig) -> serde_json::Value {
         .map(|owner| {
             serde_json::json!({
                 "owner": owner.owner, "anchors": owner.anchors.len(), "crl": owner.crl,
-                "psk_root": { "id": owner.psk_root.id }, "clients": owner.clients.len(),
+                "psk_root": { "id": owner.psk_root.id },
+                "psk_previous": owner.psk_previous.as_ref().map(|root| serde_json::json!({ "id": root.id })),
+                "clients": owner.clients.len(),
                 "max_clients": owner.max_clients,
             })
         })

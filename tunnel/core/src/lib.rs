@@ -48,6 +48,7 @@ mod path_reports;
 mod peer;
 mod peers;
 mod policy;
+mod psk;
 mod record;
 mod schedule;
 mod session;

@@ -24,7 +24,7 @@ use crate::time::Now;
 use crate::transport::{Opened, REKEY_AFTER, REKEY_AFTER_RECEIVED, Transport, sealed_len};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Packets that wait for a session, at most, as the kernel's and wireguard-go's.
 const MAX_QUEUE: usize = 128;
@@ -341,6 +341,27 @@ impl Line {
     /// The place of the transport that a handshake may use without touching the one that sends.
     pub(crate) fn standby(&self, now: Instant) -> usize {
         if self.has_keys(now) { 1 - self.sending } else { self.sending }
+    }
+
+    /// The id of the preshared key of the keys that send.
+    pub(crate) fn psk(&self) -> Option<u32> {
+        Some(self.transports[self.sending].as_ref()?.psk())
+    }
+
+    /// The preshared key of our last answer that the peer has not used, and for how long its like were not.
+    pub(crate) fn unused(&self, now: Instant) -> Option<(u32, Duration)> {
+        let unused = |transport: &Transport| Some((transport.unused_since()?, transport.psk()));
+        let (since, psk) = self.transports.iter().flatten().filter_map(|t| unused(t)).max()?;
+        Some((psk, now.saturating_duration_since(since)))
+    }
+
+    /// Forgets what was made with this preshared key; true when the keys that send were.
+    pub(crate) fn forget_psk(&mut self, psk: u32) -> bool {
+        let sends = self.psk() == Some(psk);
+        for transport in &mut self.transports {
+            *transport = transport.take().filter(|transport| transport.psk() != psk);
+        }
+        sends
     }
 
     /// Takes a transport away for public-key work; [`Self::put`] must follow soon.

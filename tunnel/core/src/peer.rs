@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     /// The newest initiation that this key has proven.
     pub(crate) last_timestamp: Tai64n,
     pub(crate) last_handshake: Option<SystemTime>,
+    /// The id of the preshared key of the last session that the peer proved.
+    pub(crate) proven_psk: Option<u32>,
     /// What passed outside of the line: handshakes, and sessions before this one.
     pub(crate) traffic: Traffic,
     pub(crate) session: Option<Box<Session>>,
@@ -56,6 +58,8 @@ pub(crate) enum Basis {
 #[derive(Default)]
 pub(crate) struct Configured {
     pub(crate) psk: Option<Secret>,
+    /// How often it was changed.
+    pub(crate) psk_changes: u32,
     /// Seconds, 0 for none.
     pub(crate) keepalive: u16,
     pub(crate) introducer: Option<Introducer>,
@@ -81,6 +85,7 @@ impl Peer {
             allowed_ips: Vec::new(),
             last_timestamp,
             last_handshake: None,
+            proven_psk: None,
             traffic: Traffic::default(),
             session: None,
             neighbour: None,

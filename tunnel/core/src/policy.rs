@@ -57,6 +57,14 @@ pub enum PolicyError {
         /// Its place.
         owner: usize,
     },
+    /// Two roots of preshared keys that are no rotation.
+    #[error("owners[{owner}].psk_previous: {rule}")]
+    Rotation {
+        /// The owner's place.
+        owner: usize,
+        /// What it should be.
+        rule: &'static str,
+    },
     /// An anchor is not a CA certificate.
     #[error("owners[{owner}].anchors[{anchor}]: {source}")]
     Anchor {

@@ -157,6 +157,11 @@ impl Attempts {
         self.retry_at.is_some()
     }
 
+    /// For how long the handshake that waits for its answer was tried; zero without one.
+    pub(crate) fn tried(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
+    }
+
     /// Whether an initiation must be repeated now.
     pub(crate) fn retry_is_due(&self, now: Instant) -> bool {
         self.retry_at.is_some_and(|at| at <= now)

@@ -7,10 +7,10 @@
 //! Plaintext is padded to 16 octets here. No endpoint, route or retry is known, but none is made without an
 //! [`Admitted`] peer.
 
-use crate::Secret;
 use crate::admission::Admitted;
 use crate::identity::Identity;
 use crate::message::{DATA_OVERHEAD, INITIATION};
+use crate::psk::Psk;
 use crate::time::Now;
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::{Tunn, TunnResult};
@@ -41,6 +41,10 @@ pub(crate) struct Transport {
     initiator: bool,
     /// Index of a session that we answered and the peer has not used yet.
     unproven: Option<u32>,
+    /// Since when our answers were not used.
+    unused_since: Option<Instant>,
+    /// The id of the preshared key, which boringtun takes once.
+    psk: u32,
     /// Index and time of our last initiation, while it may be answered.
     pending: Option<(u32, Instant)>,
     /// boringtun's timestamps follow the wall clock as it was when the `Tunn` was made.
@@ -62,22 +66,18 @@ pub(crate) enum Opened {
 
 impl Transport {
     /// Makes the state for an admitted peer. `index` is the upper 24 bits of its session indices. 80 µs.
-    pub(crate) fn new(
-        admitted: &Admitted,
-        identity: &Identity,
-        psk: Option<&Secret>,
-        index: u32,
-        now: Now,
-    ) -> Self {
+    pub(crate) fn new(admitted: &Admitted, identity: &Identity, psk: &Psk, index: u32, now: Now) -> Self {
         let key = DalekPublicKey::from(*admitted.key().as_bytes());
-        let psk = psk.map(|psk| *psk.expose());
+        let secret = psk.secret.as_ref().map(|secret| *secret.expose());
         let limiter = Some(identity.unlimited.clone());
         Self {
-            tunn: Tunn::new(identity.dalek(), key, psk, None, index, limiter),
+            tunn: Tunn::new(identity.dalek(), key, secret, None, index, limiter),
             born: [None; SESSIONS],
             since: None,
             initiator: false,
             unproven: None,
+            unused_since: None,
+            psk: psk.id,
             pending: None,
             made: stamp_base(now),
         }
@@ -116,6 +116,7 @@ impl Transport {
     pub(crate) fn expire(&mut self, now: Instant) {
         let mut scratch: Scratch = [0; _];
         (self.born, self.since, self.unproven) = ([None; SESSIONS], None, None);
+        self.unused_since = None;
         self.pending = match self.tunn.update_timers(&mut scratch) {
             TunnResult::Err(WireGuardError::ConnectionExpired) => None,
             // boringtun has repeated an initiation; it is not sent, and its answer never comes.
@@ -136,6 +137,7 @@ impl Transport {
         };
         let index = index_at_4(response)?;
         (self.unproven, self.pending) = (Some(index), None);
+        self.unused_since.get_or_insert(now);
         self.born[slot(index)] = Some(now);
         Some(response.len())
     }
@@ -153,8 +155,19 @@ impl Transport {
         };
         self.born[slot(receiver)] = Some(now);
         (self.since, self.initiator, self.unproven) = (Some(now), true, None);
+        self.unused_since = None;
         self.pending = self.pending.filter(|(index, _)| *index != receiver);
         Some(keepalive.len())
+    }
+
+    /// The id of the preshared key.
+    pub(crate) const fn psk(&self) -> u32 {
+        self.psk
+    }
+
+    /// Since when our answers were not used, if one waits for that.
+    pub(crate) const fn unused_since(&self) -> Option<Instant> {
+        self.unused_since
     }
 
     /// Takes a cookie reply to our initiation or response; false when it is not one.
@@ -186,6 +199,7 @@ impl Transport {
         let confirmed = self.unproven == Some(receiver);
         if confirmed {
             (self.since, self.initiator, self.unproven) = (self.born[slot(receiver)], false, None);
+            self.unused_since = None;
         }
         confirmed
     }

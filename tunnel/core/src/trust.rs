@@ -6,15 +6,17 @@
 
 use crate::IpNet;
 use crate::policy::PolicyError;
+use crate::psk::Roots;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use verona_contract::base64::Octets;
 use verona_contract::cert::Issuer;
-use verona_contract::config::{CrlPolicy, IdentityClient, OwnerCode, PskRoot, SiteConfig, check_members};
+use verona_contract::config::{CrlPolicy, IdentityClient, OwnerCode, SiteConfig, check_members};
 use verona_contract::control::OwnerPolicy;
 use verona_contract::key::{Fingerprint, KeyId};
+use verona_contract::psk::check_rotation;
 
 /// An owner's place in the policy.
 pub(crate) type OwnerIndex = u16;
@@ -43,7 +45,7 @@ pub(crate) enum Place {
 pub(crate) struct Owner {
     pub(crate) code: OwnerCode,
     pub(crate) crl: CrlPolicy,
-    pub(crate) psk_root: PskRoot,
+    pub(crate) psk: Roots,
     pub(crate) max_clients: usize,
     /// Names and addresses of keys whose certificates tell none.
     pub(crate) identities: HashMap<Fingerprint, Listing>,
@@ -88,6 +90,8 @@ impl Trust {
             for (number, Octets(der)) in owner.intermediates.iter().enumerate() {
                 trust.add_intermediate(index, der).map_err(|rule| rule.of_intermediate(place, number))?;
             }
+            check_rotation(&owner.psk_root, owner.psk_previous.as_ref())
+                .map_err(|rule| PolicyError::Rotation { owner: place, rule })?;
             let members = check_members(&owner.identities, &owner.sites, &[]);
             members.map_err(|source| PolicyError::Member { owner: place, source })?;
             let listing = |identity: IdentityClient| {
@@ -96,7 +100,7 @@ impl Trust {
             trust.owners.push(Owner {
                 code: owner.owner,
                 crl: owner.crl,
-                psk_root: owner.psk_root,
+                psk: Roots { current: owner.psk_root, previous: owner.psk_previous },
                 max_clients: owner.max_clients as usize,
                 identities: owner.identities.into_iter().map(listing).collect(),
                 sites: HashMap::new(),

@@ -7,7 +7,8 @@ use edge_tunnel_core::{CrlSet, Introduction, PolicyError, VerifiedPolicy};
 use harness::{Clock, Node, Site, packet, secret, settle};
 use std::time::Duration;
 use verona_contract::base64::Octets;
-use verona_contract::config::SiteConfig;
+use verona_contract::config::{PskRoot, SiteConfig};
+use verona_contract::key::Secret;
 use verona_tests::pki::{Authority, LeafPlan};
 
 /// Two sites of one owner: A has 192.168.1.0/24 behind it, B 192.168.2.0/24.
@@ -258,6 +259,29 @@ fn certificates_of_sites_that_do_not_fit_are_refused() {
     let everything = SiteConfig { subnets: vec!["0.0.0.0/0".parse().unwrap()], ..scene.site(1) };
     let everything = VerifiedPolicy::new(scene.policy(2, vec![everything])).err();
     assert!(matches!(everything, Some(PolicyError::Member { owner: 0, .. })), "{everything:?}");
+}
+
+#[test]
+fn two_sites_pass_through_a_rotation_that_reaches_them_one_after_the_other() {
+    let mut scene = Scene::new();
+    let (a, b) = (scene.site(1), scene.site(2));
+    scene.fill(vec![b.clone()], vec![a.clone()]);
+    scene.run(2);
+    let old = PskRoot { id: 1, secret: Secret::new([0x77; 32]) };
+    let new = PskRoot { id: 2, secret: Secret::new([0x99; 32]) };
+    let both = (new.clone(), Some(old));
+    for (number, roots) in [(1, both.clone()), (2, both), (1, (new.clone(), None)), (2, (new, None))] {
+        let sites = vec![if number == 1 { b.clone() } else { a.clone() }];
+        let mut policy = scene.policy(number, sites);
+        (policy.owners[0].psk_root, policy.owners[0].psk_previous) = roots;
+        let policy = VerifiedPolicy::new(policy).unwrap();
+        let edge = if number == 1 { &mut scene.a } else { &mut scene.b };
+        assert!(edge.engine.install_policy(scene.clock.now(), policy).cut.is_empty());
+        for second in 0..300 {
+            assert!(scene.crosses("192.168.1.7", "192.168.2.9"), "edge {number} told, second {second}");
+            scene.run(1);
+        }
+    }
 }
 
 fn uuid() -> &'static str {

@@ -35,6 +35,7 @@ impl Filler {
             intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: PskRoot { id: 1, secret: Secret::new([0x77; 32]) },
+            psk_previous: None,
             clients: vec![Octets(leaf)],
             identities: Vec::new(),
             sites: Vec::new(),

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::PublicKey;
 use crate::certified::{Certified, unix_nanos, unix_seconds};
 use crate::crl_set::CrlSet;
+use crate::line::Line;
 use crate::neighbour::{Neighbour, Plan};
 use crate::peer::{Basis, Origin, Peer};
 use crate::peers::PeerId;
@@ -110,13 +111,14 @@ impl Engine {
         {
             return false;
         }
-        let new_root = owner.psk_root != before.psk_root;
+        let gone = owner.psk.gone_since(&before.psk);
         record.owner = index;
         if matches!(record.standing, Standing::Proven(_)) {
             record.standing = Standing::Proven(new.use_record(index, id, None));
         }
-        if new_root {
-            // The protocol state holds a preshared key of the old root.
+        peer.proven_psk = peer.proven_psk.filter(|id| !gone.contains(id));
+        let forget = |line: &mut Line| gone.iter().filter(|id| line.forget_psk(**id)).count() > 0;
+        if !gone.is_empty() && self.forwarder.with_line(id, forget) == Some(true) {
             peer.end_session();
         }
         true

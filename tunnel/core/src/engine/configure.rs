@@ -164,8 +164,9 @@ impl Engine {
         let had_keepalive = configured.keepalive > 0;
         let mut new_psk = false;
         if let Some(psk) = update.preshared_key {
-            // boringtun takes the preshared key once, so another one needs another state.
+            // As in the kernel it counts from the next handshake on; keys that were proven serve until then.
             new_psk = configured.psk != psk;
+            configured.psk_changes = configured.psk_changes.wrapping_add(new_psk.into());
             configured.psk = psk;
         }
         if let Some(seconds) = update.persistent_keepalive {
@@ -176,10 +177,9 @@ impl Engine {
             let reach = ReachKeys::new(&update.public_key);
             configured.introducer = Some(Introducer { certificates, reach, cookie: None, last: None });
         }
-        if new_psk {
-            peer.end_session();
-        }
-        if keepalive_began || (new_psk && had_session) {
+        if new_psk && had_session {
+            self.initiate(id, true, now, out);
+        } else if keepalive_began {
             self.greet(id, now, out);
         }
         self.reschedule(id, now.mono);
@@ -215,7 +215,7 @@ impl Engine {
         let (site, traffic) = peer.place(glance);
         PeerStatus {
             public_key: peer.key,
-            preshared_key: self.preshared_key(peer),
+            preshared_key: self.psk(peer, |roots| &roots.current).and_then(|psk| psk.secret),
             endpoint: site.endpoint,
             last_handshake: peer.last_handshake,
             unanswered: peer.session.as_ref().map_or(0, |session| session.attempts.unanswered()),

@@ -9,13 +9,17 @@ use crate::cookie;
 use crate::message::CookieReplyMessage;
 use crate::output::Output;
 use crate::peers::PeerId;
+use crate::psk::{Evidence, Psk};
 use crate::time::Now;
 use crate::transport::{Scratch, Transport};
 use std::net::SocketAddr;
+use std::time::Instant;
 use verona_contract::control::Refusal;
 
 /// A transport that was taken out of its line, and its place there.
 type Taken = (usize, Box<Transport>);
+/// What a new transport is made for.
+type Ticket<'a> = (&'a Admitted, &'a Psk);
 
 impl Engine {
     /// Starts a handshake with a peer whose endpoint is known; while one is under way only `again`.
@@ -26,7 +30,9 @@ impl Engine {
         if self.session_mut(id).is_none_or(|session| session.attempts.is_under_way() && !again) {
             return;
         }
-        let Some((which, mut transport)) = self.take_for_initiation(id, &admitted, now) else { return };
+        let Some(psk) = self.psk_for_initiation(id, now.mono) else { return };
+        let taken = self.take_for_initiation(id, (&admitted, &psk), now);
+        let Some((which, mut transport)) = taken else { return };
         let mut scratch: Scratch = [0; _];
         let len = transport.initiate(now.mono, &mut scratch);
         let stamp = transport.stamp(now.mono);
@@ -51,14 +57,14 @@ impl Engine {
     /// it was when a `Tunn` was made; after a step of that clock the two would contradict each other, and the
     /// peer would take one for a replay. Then the one whose time is later must do it, even if it sends: packets
     /// wait 0.2 ms for it.
-    fn take_for_initiation(&mut self, id: PeerId, admitted: &Admitted, now: Now) -> Option<Taken> {
+    fn take_for_initiation(&mut self, id: PeerId, new: Ticket<'_>, now: Now) -> Option<Taken> {
         let last = self.session_mut(id)?.last_stamp;
         let later = |stamp| last.is_none_or(|last| stamp > last);
-        let (standby, transport) = self.take_standby(id, now)?;
+        let (standby, transport) = self.take_standby(id, new.1, now)?;
         match transport {
             Some(transport) if later(transport.stamp(now.mono)) => return Some((standby, transport)),
             None if later(Transport::first_stamp(now)) => {
-                return self.new_transport(id, standby, admitted, now);
+                return self.new_transport(id, standby, new, now);
             }
             Some(transport) => {
                 self.forwarder.with_line(id, |line| line.put(standby, transport, false));
@@ -70,25 +76,45 @@ impl Engine {
             Some(transport) if later(transport.stamp(now.mono)) => Some((1 - standby, transport)),
             Some(transport) => {
                 self.forwarder.with_line(id, |line| line.put(1 - standby, transport, false));
-                self.new_transport(id, standby, admitted, now)
+                self.new_transport(id, standby, new, now)
             }
-            None => self.new_transport(id, standby, admitted, now),
+            None => self.new_transport(id, standby, new, now),
         }
     }
 
-    fn take_standby(&mut self, id: PeerId, now: Now) -> Option<(usize, Option<Box<Transport>>)> {
-        self.forwarder.with_line(id, |line| {
+    /// The transport that does not send, if it was made with this preshared key; boringtun takes no other later.
+    fn take_standby(&mut self, id: PeerId, psk: &Psk, now: Now) -> Option<(usize, Option<Box<Transport>>)> {
+        let (standby, transport) = self.forwarder.with_line(id, |line| {
             let standby = line.standby(now.mono);
             (standby, line.take(standby))
-        })
+        })?;
+        Some((standby, transport.filter(|transport| transport.psk() == psk.id)))
     }
 
-    fn new_transport(&self, id: PeerId, which: usize, admitted: &Admitted, now: Now) -> Option<Taken> {
-        let peer = self.peers.peer(id)?;
-        let psk = self.preshared_key(peer);
+    fn new_transport(
+        &self,
+        id: PeerId,
+        which: usize,
+        (admitted, psk): Ticket<'_>,
+        now: Now,
+    ) -> Option<Taken> {
         let identity = self.identity.as_ref()?;
-        let transport = Transport::new(admitted, identity, psk.as_ref(), id.index(which), now);
-        Some((which, Box::new(transport)))
+        Some((which, Box::new(Transport::new(admitted, identity, psk, id.index(which), now))))
+    }
+
+    fn psk_for_initiation(&self, id: PeerId, now: Instant) -> Option<Psk> {
+        let peer = self.peers.peer(id)?;
+        let session = peer.session.as_ref()?;
+        let (has_keys, tried) = (session.has_keys(now), session.attempts.tried(now));
+        let known = Evidence { proven: peer.proven_psk, unused: None };
+        self.psk(peer, |roots| roots.for_initiation(known, has_keys, tried))
+    }
+
+    fn psk_for_response(&self, id: PeerId, now: Instant) -> Option<Psk> {
+        let peer = self.peers.peer(id)?;
+        let unused = self.forwarder.with_line(id, |line| line.unused(now)).flatten();
+        let known = Evidence { proven: peer.proven_psk, unused };
+        self.psk(peer, |roots| roots.for_response(known))
     }
 
     /// Answers an initiation that was proven before. The new session sends once the peer has used it.
@@ -101,10 +127,11 @@ impl Engine {
         out: &mut impl Output,
     ) -> Result<(), Refusal> {
         self.ensure_session(id, admitted, now.mono);
-        let Some((which, transport)) = self.take_standby(id, now) else { return Ok(()) };
+        let Some(psk) = self.psk_for_response(id, now.mono) else { return Ok(()) };
+        let Some((which, transport)) = self.take_standby(id, &psk, now) else { return Ok(()) };
         let taken = match transport {
             Some(transport) => Some((which, transport)),
-            None => self.new_transport(id, which, admitted, now),
+            None => self.new_transport(id, which, (admitted, &psk), now),
         };
         let Some((which, mut transport)) = taken else { return Ok(()) };
         let mut scratch: Scratch = [0; _];

@@ -32,16 +32,18 @@ use crate::load::Load;
 use crate::output::{Output, send_datagram};
 use crate::peer::{Basis, Origin, Peer};
 use crate::peers::{PeerId, Peers};
+use crate::psk::{Psk, Roots};
 use crate::schedule::Activity;
 use crate::session::Session;
 use crate::time::Now;
 use crate::timers::Timers;
 use crate::upcall::Upcall;
-use crate::{IpNet, Secret, introduction, neighbour};
+use crate::{IpNet, introduction, neighbour};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use verona_contract::config::PskRoot;
 use verona_contract::control::{Counters, Event, Refusal};
 use verona_contract::psk;
 
@@ -168,17 +170,20 @@ impl Engine {
         }
     }
 
-    /// The preshared key of a peer: configured, or derived from its owner's root.
-    fn preshared_key(&self, peer: &Peer) -> Option<Secret> {
+    /// The preshared key of a peer: configured, or derived from that root of its owner which `choose` takes.
+    fn psk(&self, peer: &Peer, choose: impl FnOnce(&Roots) -> &PskRoot) -> Option<Psk> {
         match &peer.basis {
-            Basis::Configured(configured) => configured.psk.clone(),
+            Basis::Configured(configured) => {
+                Some(Psk { id: configured.psk_changes, secret: configured.psk.clone() })
+            }
             Basis::Certified(record) => {
                 let owner = self.certified.as_ref()?.owner(record.owner)?;
+                let PskRoot { id, secret } = choose(&owner.psk);
                 let own = self.identity.as_ref()?.public();
                 // Between two edges neither is the client, so the order of their keys decides.
                 let swapped = neighbour::is_edge(&record.subject) && *own < peer.key;
                 let (client, edge) = if swapped { (own, &peer.key) } else { (&peer.key, own) };
-                Some(psk::derive(&owner.psk_root.secret, client, edge))
+                Some(Psk { id: *id, secret: Some(psk::derive(secret, client, edge)) })
             }
         }
     }

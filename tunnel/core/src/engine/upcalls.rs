@@ -64,15 +64,17 @@ impl Engine {
 
     /// The peer has proven `count` more sessions, the last of them from `from`.
     pub(super) fn confirmed(&mut self, id: PeerId, (count, from): (u32, SocketAddr), now: Now) {
-        let keys_until = self.forwarder.with_line(id, |line| {
+        let line = self.forwarder.with_line(id, |line| {
             line.forget_asking();
-            line.keys_until()
+            (line.keys_until(), line.psk())
         });
+        let (keys_until, psk) = line.unwrap_or_default();
         let Some(peer) = self.peers.peer_mut(id) else { return };
         let Some(session) = &mut peer.session else { return };
-        session.keys_until = keys_until.flatten();
+        session.keys_until = keys_until;
         let newly_proven = !std::mem::replace(&mut session.proven, true);
         peer.last_handshake = Some(now.wall);
+        peer.proven_psk = psk.or(peer.proven_psk);
         peer.origin = Origin::Known;
         self.journal.totals.handshakes += u64::from(count);
         self.record_is_proven(id, newly_proven.then_some(from));

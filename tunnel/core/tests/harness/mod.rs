@@ -257,6 +257,7 @@ impl Site {
             intermediates: Vec::new(),
             crl: CrlPolicy::default(),
             psk_root: PskRoot { id: 1, secret: Secret::new([0x77; 32]) },
+            psk_previous: None,
             clients: Vec::new(),
             identities: Vec::new(),
             sites: Vec::new(),

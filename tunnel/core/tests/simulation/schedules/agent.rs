@@ -127,6 +127,7 @@ impl World<'_> {
             intermediates: Vec::new(),
             crl: CrlPolicy { stale: rules.stale, ..CrlPolicy::default() },
             psk_root: PskRoot { id: 1, secret: Secret::new(owner.psk_root()) },
+            psk_previous: None,
             clients,
             identities: Vec::new(),
             sites: Vec::new(),
