@@ -52,6 +52,19 @@ fn edge_config_with_groups() {
 }
 
 #[test]
+fn edge_config_in_a_rotation() {
+    let json = include_str!("golden/edge-config-rotation.json");
+    round_trip::<EdgeConfig>(json);
+    let config = EdgeConfig::parse(json.as_bytes()).unwrap();
+    assert!(config.tunnel.owners[0].psk_previous.is_some());
+    let mut altered: Value = serde_json::from_str(json).unwrap();
+    let owner = altered.pointer_mut("/tunnel/owners/0").unwrap();
+    owner["psk_previous"] = owner["psk_root"].clone();
+    let error = EdgeConfig::parse(altered.to_string().as_bytes()).unwrap_err().to_string();
+    assert_eq!(error, "tunnel.owners[0].psk_previous: an id below psk_root's");
+}
+
+#[test]
 fn edge_config_with_every_kind_of_member() {
     let json = include_str!("golden/edge-config-members.json");
     round_trip::<EdgeConfig>(json);
