@@ -118,3 +118,29 @@ fn a_center_restored_from_an_old_backup_neither_rolls_back_nor_revives() {
     assert_eq!(field(&config, "seq").and_then(serde_json::Value::as_u64), Some(seq), "{config}");
     assert!(web::fetch(alice.verona.place(), SERVER).is_err(), "a disabled client came back");
 }
+
+#[test]
+fn an_edge_that_was_offline_cuts_and_reports_when_it_is_back() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let site = Site::start(&run, &["alice"]);
+    let alice = site.connect("alice");
+    let show = || site.center.admin(&["client", "show", &alice.id]).unwrap();
+
+    site.net.internet.ip("link set center down").unwrap();
+    site.center.admin(&["client", "disable", &alice.id]).unwrap();
+    let shown = show();
+    let edge = &shown["edges"][0];
+    assert_eq!(edge["edge"], site.edge_id.as_str());
+    assert_eq!(edge["confirmed_after_ms"], serde_json::Value::Null, "nobody can have told: {edge}");
+    assert_eq!(edge["waiting_since"], shown["change"]["changed_at"], "{edge}");
+    assert!(edge["last_seen"].is_string(), "{edge}");
+    web::fetch(alice.verona.place(), SERVER).unwrap();
+
+    site.net.internet.ip("link set center up").unwrap();
+    let proof = site.center.proof(&alice.id, PATIENCE).unwrap();
+    let edge = &proof["edges"][0];
+    assert_eq!((edge["cut"].as_bool(), edge["sessions_cut"].as_u64()), (Some(true), Some(1)), "{edge}");
+    assert_eq!(edge["waiting_since"], serde_json::Value::Null, "{edge}");
+    assert!(web::fetch(alice.verona.place(), SERVER).is_err());
+}
