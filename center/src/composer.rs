@@ -139,11 +139,12 @@ async fn compose_edge(
     config.seq = db.write(move |transaction| configs::take_seq(transaction, id)).await?;
     config.issued_at = Timestamp::now();
     let seq = config.seq;
+    let psk_id = config.tunnel.owners.first().map_or(0, |owner| owner.psk_root.id);
     let mut signed = signer.bundle(octets(&config)?).await?;
     let envelope = serde_json::to_vec(&signed).map(Zeroizing::new);
     signed.payload.0.zeroize();
     let envelope = envelope.map_err(|error| ComposeError::Encode(id, error))?;
-    db.write(move |transaction| configs::insert(transaction, id, seq, &says, &envelope)).await?;
+    db.write(move |transaction| configs::insert(transaction, id, seq, (&says, psk_id), &envelope)).await?;
     tracing::info!(edge = %id, seq, "configuration made");
     news.publish(id, seq);
     Ok(())
@@ -188,7 +189,7 @@ fn assemble(
                 intermediates: Vec::new(),
                 crl: CrlPolicy::default(),
                 psk_root: owner.psk_root,
-                psk_previous: None,
+                psk_previous: owner.psk_previous,
                 clients,
                 identities: Vec::new(),
                 sites: Vec::new(),

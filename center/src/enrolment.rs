@@ -11,7 +11,7 @@ use crate::db::addresses::host_address;
 use crate::db::certificates::{self, NewCertificate, Use};
 use crate::db::clients::ClientRow;
 use crate::db::issuers::Issuer;
-use crate::db::{DbError, OwnerId, Scope, clients, edges, issuers, owners};
+use crate::db::{DbError, OwnerId, Scope, clients, configs, edges, issuers, owners};
 use crate::http::caller::{ClientCaller, EdgeCaller};
 use crate::http::connection::Connection;
 use crate::http::failure::Failure;
@@ -225,7 +225,12 @@ pub(crate) async fn profile(center: &Center, owner: OwnerId, id: Uuid) -> Result
     let (client, edges, owner) = center
         .db
         .read(move |db| {
-            Ok((clients::by_id(db, scope, id)?, edges::list(db, scope)?, owners::by_id(db, owner)?))
+            let mut edges: Vec<_> = Vec::new();
+            for edge in edges::list(db, scope)? {
+                let root = configs::confirmed_psk(db, edge.id)?;
+                edges.push((edge, root));
+            }
+            Ok((clients::by_id(db, scope, id)?, edges, owners::by_id(db, owner)?))
         })
         .await?;
     let (Some(client), Some(owner)) = (client, owner) else { return Err(unknown_client(id)) };
@@ -233,13 +238,13 @@ pub(crate) async fn profile(center: &Center, owner: OwnerId, id: Uuid) -> Result
     let prefix = |address: IpAddr| {
         IpNet::new(address, owner.network.prefix()).unwrap_or_else(|_| IpNet::host(address))
     };
-    let edges = edges.into_iter().filter_map(|edge| {
+    let edges = edges.into_iter().filter_map(|(edge, confirmed)| {
         let public_key = edge.tunnel_key?;
         Some(EdgeProfile {
             edge: edge.id,
             name: edge.name,
             public_key,
-            preshared_key: psk::derive(&owner.psk_root.secret, &key, &public_key),
+            preshared_key: psk::derive(&owner.root_at(confirmed).secret, &key, &public_key),
             endpoints: edge.endpoints,
             routes: edge.lan,
         })

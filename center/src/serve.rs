@@ -4,7 +4,7 @@ use crate::center::Center;
 use crate::challenges::Challenges;
 use crate::clock;
 use crate::composer::Composer;
-use crate::db::Db;
+use crate::db::{Db, DbError, owners};
 use crate::http::tls::{ServerIdentity, server_config};
 use crate::http::{accept, logs, places::Places, router};
 use crate::init::Settings;
@@ -34,6 +34,9 @@ const LISTS_EVERY: Duration = Duration::from_secs(1);
 
 /// Between two writes of when edges were heard.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
+
+/// Between two looks at which overlaps of preshared roots have ended.
+const OVERLAPS_EVERY: Duration = Duration::from_secs(1);
 
 /// Longest sleep until the server leaf is looked at again: the wall clock may jump.
 const LEAF_EVERY: Duration = Duration::from_secs(3600);
@@ -68,6 +71,7 @@ pub(crate) async fn serve(web: &Path, listen: SocketAddr, socket: &Path) -> anyh
     ));
     tokio::spawn(keep_lists(Arc::clone(&center)));
     tokio::spawn(keep_seen(Arc::clone(&center)));
+    tokio::spawn(keep_overlaps(Arc::clone(&center)));
     tokio::spawn(leaf.keep(center.signer.clone(), identity));
     println!("listening on https://{address}");
     let serving = tokio::spawn(accept::serve(listener, tls, router(Arc::clone(&center)), stop));
@@ -140,6 +144,26 @@ async fn keep_seen(center: Arc<Center>) {
             tracing::error!(error = &error as &dyn std::error::Error, "edges' last requests not stored");
         }
     }
+}
+
+/// Ends the overlaps of rotated preshared roots in time.
+async fn keep_overlaps(center: Arc<Center>) {
+    let mut timer = tokio::time::interval(OVERLAPS_EVERY);
+    loop {
+        timer.tick().await;
+        if let Err(error) = end_overlaps(&center).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "ends of overlaps not looked at");
+        }
+    }
+}
+
+async fn end_overlaps(center: &Center) -> Result<(), DbError> {
+    let now_s = clock::now_s();
+    for owner in center.db.read(move |db| owners::overlaps_due(db, now_s)).await? {
+        center.db.write(move |transaction| owners::end_overlap(transaction, owner, now_s)).await?;
+        center.composer.mark(owner);
+    }
+    Ok(())
 }
 
 /// The TLS key and leaf of the server, in files.

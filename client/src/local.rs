@@ -1,4 +1,4 @@
-//! The running client's own socket: `status` and `down` ask it, one line of JSON each way.
+//! The running client's own socket: `status`, `refresh` and `down` ask it, one line of JSON each way.
 //!
 //! Mode 0600 in a directory of mode 0700. The lock beside it decides whether a client runs; a socket file
 //! alone may be left from a crash.
@@ -30,6 +30,8 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 pub(crate) enum Request {
     /// Answered by a [`Status`].
     Status,
+    /// Has the center asked for the profile now; answered by the end of the connection.
+    Refresh,
     /// Ends the client: answered by the end of the connection, after everything is taken down.
     Down,
 }
@@ -110,6 +112,11 @@ pub(crate) fn status(state: &StateDir) -> Result<Status, LocalError> {
     let no_answer = no_answer(state);
     let line = ask(state, Request::Status)?;
     serde_json::from_str(&line).map_err(|error| no_answer(io::Error::other(error)))
+}
+
+/// Has the running client ask the center now.
+pub(crate) fn refresh(state: &StateDir) -> Result<(), LocalError> {
+    ask(state, Request::Refresh).map(drop)
 }
 
 /// Ends the running client and waits until it has let go.

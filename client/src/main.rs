@@ -96,6 +96,8 @@ enum Command {
         #[arg(long, value_name = "NAME", default_value = "verona0")]
         interface: InterfaceName,
     },
+    /// Ask the center for the profile now, not within five minutes: new edges, routes, preshared keys.
+    Refresh,
     /// Take the tunnel down.
     Down,
     /// Show whether the tunnel is up and by way of which edge.
@@ -126,6 +128,13 @@ fn main() -> ExitCode {
     }
 }
 
+fn refresh(state: &StateDir) -> Result<()> {
+    if let Member::Imported(_) = Member::load(state)? {
+        anyhow::bail!("this identity has no center to ask: import it again with the new profile");
+    }
+    Ok(local::refresh(state)?)
+}
+
 fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Enroll { code } => enroll(&cli.state, code),
@@ -135,6 +144,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             import(&cli.state, certificate, key, profile)
         }
         Command::Up { foreground, interface } => return up(find(&cli.state)?, interface, *foreground),
+        Command::Refresh => refresh(&find(&cli.state)?),
         Command::Down => Ok(local::down(&find(&cli.state)?)?),
         Command::Status { json } => status(&find(&cli.state)?, *json),
         Command::ExportWg { out, wg } => export_wg(&find(&cli.state)?, out.as_deref(), *wg),

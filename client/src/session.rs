@@ -283,6 +283,10 @@ impl Session {
         timeout(LOCAL_TIME, reader.read_line(&mut line)).await.ok()?.ok()?;
         match serde_json::from_str(&line).ok()? {
             Request::Down => Some(stream),
+            Request::Refresh => {
+                self.hurry.notify_one();
+                None
+            }
             Request::Status => {
                 let mut answer = serde_json::to_vec(&self.status()).ok()?;
                 answer.push(b'\n');

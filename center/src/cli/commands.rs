@@ -15,7 +15,8 @@ use uuid::Uuid;
 use verona_contract::api::{
     ADMIN_ADMINS, ADMIN_ALARMS, ADMIN_CHAINS, ADMIN_CLIENTS, ADMIN_CRLS, ADMIN_EDGES, ADMIN_LOGS,
     ADMIN_OWNERS, AdminCreated, ChainReport, Client, ClientCreated, ClientDetail, CrlSummary, Edge,
-    EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, Owner, StateChanged,
+    EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, NewPskRoot, Owner, PSK_ROOT,
+    StateChanged,
 };
 use verona_contract::base64::Octets;
 use verona_contract::config::OwnerCode;
@@ -58,6 +59,11 @@ pub(super) fn owner(access: &Access, command: OwnerCommand) -> anyhow::Result<Ex
                     owners.iter().for_each(show::owner);
                 },
             )?;
+        }
+        OwnerCommand::RotatePsk { code, overlap } => {
+            let path = format!("{ADMIN_OWNERS}/{code}/{PSK_ROOT}");
+            let body = NewPskRoot { overlap_s: overlap };
+            run(access, async |api| api.post::<Owner>(&path, &body).await, show::owner)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -161,6 +161,28 @@ enum OwnerCommand {
     },
     /// All owners.
     List,
+    /// Give an owner a new root of preshared keys. Edges take keys of the root before, too, until the overlap ends.
+    RotatePsk {
+        /// The owner's code.
+        code: OwnerCode,
+        /// A number with s, m, h or d; 0s ends every session now.
+        #[arg(long, default_value = "7d", value_parser = seconds)]
+        overlap: u64,
+    },
+}
+
+/// A span of time such as `90s`, `12h` or `7d`, in seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let rule = "a number with s, m, h or d, such as 12h";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(rule)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(rule.to_owned()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(|| rule.to_owned())
 }
 
 #[derive(Debug, Subcommand)]

@@ -22,6 +22,8 @@ fn jst_or_never(time: Option<Timestamp>) -> String {
 pub(super) fn owner(owner: &Owner) {
     println!("{}  {}  {}", owner.code, owner.network, owner.name);
     println!("  client CA {}  edge CA {}", owner.client_ca, owner.edge_ca);
+    let overlap = owner.psk_overlap_ends.map(|end| format!(", and the one before until {}", jst(end)));
+    println!("  preshared keys of root {}{}", owner.psk_root, overlap.unwrap_or_default());
 }
 
 pub(super) fn edge(edge: &Edge) {

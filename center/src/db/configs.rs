@@ -53,7 +53,20 @@ pub(crate) fn envelope(connection: &Connection, edge: Uuid) -> Result<Option<(u6
     Ok(row.optional()?)
 }
 
-/// Stores an envelope, and drops the revisions that are too old.
+/// The root of preshared keys in the newest configuration that an edge has confirmed; none when that one is not kept
+/// any more.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn confirmed_psk(connection: &Connection, edge: Uuid) -> Result<Option<u32>, DbError> {
+    let sql = "SELECT c.psk_id FROM config_ack a LEFT JOIN config c ON c.edge = a.edge AND c.seq = a.seq
+        WHERE a.edge = ?1 AND a.state = 'confirmed' ORDER BY a.seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([edge.to_string()], |row| row.get(0)).optional()?.flatten())
+}
+
+/// Stores an envelope and which root of preshared keys it brings, and drops the revisions that are too old.
 ///
 /// # Errors
 ///
@@ -62,12 +75,12 @@ pub(crate) fn insert(
     transaction: &Transaction<'_>,
     edge: Uuid,
     seq: u64,
-    digest: &[u8; 32],
+    (digest, psk_id): (&[u8; 32], u32),
     envelope: &[u8],
 ) -> Result<(), DbError> {
     let (edge, seq) = (edge.to_string(), seq.cast_signed());
-    let sql = "INSERT INTO config(edge, seq, digest, envelope) VALUES (?1, ?2, ?3, ?4)";
-    transaction.execute(sql, params![edge, seq, digest, envelope])?;
+    let sql = "INSERT INTO config(edge, seq, digest, envelope, psk_id) VALUES (?1, ?2, ?3, ?4, ?5)";
+    transaction.execute(sql, params![edge, seq, digest, envelope, psk_id])?;
     transaction.execute("DELETE FROM config WHERE edge = ?1 AND seq <= ?2", params![edge, seq - KEPT])?;
     Ok(())
 }

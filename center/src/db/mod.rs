@@ -26,8 +26,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("changes.sql"), include_str!("groups.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("changes.sql"),
+    include_str!("groups.sql"),
+    include_str!("rotation.sql"),
+];
 
 /// Idle reading connections that are kept.
 const READERS: usize = 8;

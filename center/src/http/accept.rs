@@ -10,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::NamedGroup;
+use rustls::crypto::SupportedKxGroup;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -146,7 +147,7 @@ async fn converse(
     let certificate =
         tls.peer_certificates().and_then(|chain| chain.first()).map(|leaf| Arc::from(leaf.as_ref()));
     let Ok(exporter) = tls.export_keying_material([0; 32], EXPORTER_LABEL, None) else { return };
-    let group = tls.negotiated_key_exchange_group().map(|group| group.name());
+    let group = tls.negotiated_key_exchange_group().map(SupportedKxGroup::name);
     let post_quantum = group == Some(NamedGroup::X25519MLKEM768);
     let connection = Connection { remote, certificate, post_quantum, exporter };
     let service = service_fn(move |request: hyper::Request<Incoming>| {

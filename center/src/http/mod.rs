@@ -66,6 +66,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(client::profile))
         .routes(routes!(admin::owners::list, admin::owners::create))
         .routes(routes!(admin::owners::crls))
+        .routes(routes!(admin::owners::rotate_psk))
         .routes(routes!(admin::edges::list, admin::edges::create))
         .routes(routes!(admin::edges::show))
         .routes(routes!(admin::clients::list, admin::clients::create))

@@ -9,6 +9,7 @@ mod est;
 mod fixture;
 mod flood;
 mod logs;
+mod rotation;
 mod signer;
 mod timers;
 mod tls;

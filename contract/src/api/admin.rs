@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 /// `GET`, `POST` [`NewOwner`] → [`Owner`]. Operators only.
 pub const ADMIN_OWNERS: &str = "/v1/admin/owners";
+/// `POST` [`NewPskRoot`] to `/v1/admin/owners/<code>/psk-root` → [`Owner`]. Operators only.
+pub const PSK_ROOT: &str = "psk-root";
 /// `GET` → [`Edge`]s, `POST` [`NewEdge`] → [`EdgeCreated`] (operators only).
 pub const ADMIN_EDGES: &str = "/v1/admin/edges";
 /// `GET` → [`Client`]s, `POST` [`NewClient`] → [`ClientCreated`].
@@ -51,6 +53,22 @@ pub struct Owner {
     pub client_ca: KeyId,
     /// Key identifier of the edge CA.
     pub edge_ca: KeyId,
+    /// Which root the preshared keys come of; grows with each rotation.
+    pub psk_root: u32,
+    /// Until when keys of the root before count, too, while a rotation's overlap lasts.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub psk_overlap_ends: Option<jiff::Timestamp>,
+}
+
+/// Rotates the root of an owner's preshared keys.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewPskRoot {
+    /// Seconds for which keys of the root before count, too, at most 90 days. Clients take their new keys within
+    /// minutes, stock ones when somebody brings them, an edge that is away when it is back. After it the others stay
+    /// out. 0 when the root is known to somebody: then every session ends now and comes back with the new key.
+    pub overlap_s: u64,
 }
 
 /// Registers an edge before it first calls.

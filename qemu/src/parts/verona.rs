@@ -62,6 +62,15 @@ impl VeronaClient {
         ask(&self.place, "verona-client", &["--state", &state, "status", "--json"])
     }
 
+    /// Has the client ask the center for its profile now.
+    ///
+    /// # Errors
+    ///
+    /// It is not up.
+    pub fn refresh(&self) -> Result<()> {
+        self.run(&["refresh"]).map(drop)
+    }
+
     /// The enrolled identity as a configuration for stock WireGuard, in the form of wg-quick.
     ///
     /// # Errors

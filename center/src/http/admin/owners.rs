@@ -9,16 +9,19 @@ use crate::http::body::Json;
 use crate::http::caller::Administrator;
 use crate::http::failure::Failure;
 use crate::signer::state::IssuerKind;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use rusqlite::Connection;
 use std::sync::Arc;
-use verona_contract::api::{CrlSummary, NewOwner, Owner};
+use verona_contract::api::{CrlSummary, NewOwner, NewPskRoot, Owner};
 use verona_contract::cert::Issuer;
 use verona_contract::config::OwnerCode;
 use verona_contract::ipnet::IpNet;
-use verona_contract::key::Secret;
+use verona_contract::key::{KeyId, Secret};
 use verona_contract::problem::Problem;
+
+/// Longest overlap of two roots of preshared keys, in seconds.
+const MAX_OVERLAP_S: u64 = 90 * 24 * 3600;
 
 /// Registers an owner with a client CA, an edge CA and an admin CA.
 #[utoipa::path(post, path = "/v1/admin/owners", tag = "administration", request_body = NewOwner,
@@ -47,7 +50,7 @@ pub(crate) async fn create(
             for (kind, ca) in &parsed {
                 issuers::insert(transaction, &ca.key_id, Some(owner.id), *kind, &ca.der)?;
             }
-            to_api(transaction, owner)
+            to_api(transaction, &owner)
         })
         .await?;
     // An edge denies everyone until it has a list, so the first ones are made at once.
@@ -70,15 +73,49 @@ pub(crate) async fn list(
     let (owners, ids) = owners;
     let id = |owner, kind| ids.iter().find(|issuer| issuer.owner == Some(owner) && issuer.kind == kind);
     let api = owners.into_iter().filter_map(|owner| {
-        Some(Owner {
-            client_ca: id(owner.id, IssuerKind::Client)?.key_id.clone(),
-            edge_ca: id(owner.id, IssuerKind::Edge)?.key_id.clone(),
-            code: owner.code,
-            name: owner.name,
-            network: owner.network,
-        })
+        let of = |kind| Some(id(owner.id, kind)?.key_id.clone());
+        Some(describe(&owner, of(IssuerKind::Client)?, of(IssuerKind::Edge)?))
     });
     Ok(axum::Json(api.collect()))
+}
+
+/// Rotates the root of an owner's preshared keys. Every edge gets both roots first; a client gets its new key for an
+/// edge once that edge has confirmed.
+#[utoipa::path(post, path = "/v1/admin/owners/{code}/psk-root", tag = "administration", request_body = NewPskRoot,
+    params(("code" = OwnerCode, Path)),
+    responses((status = 200, body = Owner), (status = 404, body = Problem), (status = 409, body = Problem)))]
+pub(crate) async fn rotate_psk(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(code): Path<OwnerCode>,
+    Json(request): Json<NewPskRoot>,
+) -> Result<axum::Json<Owner>, Failure> {
+    caller.operator()?;
+    if request.overlap_s > MAX_OVERLAP_S {
+        return Err(Failure::bad(format!("overlap_s must be at most {MAX_OVERLAP_S} (90 days)")));
+    }
+    let overlap = i64::try_from(request.overlap_s).ok().filter(|seconds| *seconds > 0);
+    let overlap_ends = overlap.map(|seconds| clock::now_s() + seconds);
+    let psk_root = Secret::new(entropy::octets::<32>()?);
+    let (id, owner) = center
+        .db
+        .write(move |transaction| {
+            let before = owners::by_code(transaction, caller.scope, &code)?;
+            let before = before.ok_or_else(|| Failure::not_found(format!("no owner {code}")))?;
+            let rotated = owners::rotate(transaction, before.id, &psk_root, overlap_ends)?;
+            let Some(owner) = rotated else { return Err(under_way(&before)) };
+            Ok((owner.id, to_api(transaction, &owner)?))
+        })
+        .await?;
+    center.composer.mark(id);
+    Ok(axum::Json(owner))
+}
+
+fn under_way(owner: &owners::Owner) -> Failure {
+    let until = owner.psk_overlap_ends.map(clock::timestamp_s).unwrap_or_default();
+    Failure::conflict(format!(
+        "the overlap of the rotation before lasts until {until}; overlap_s = 0 ends it and the root before it"
+    ))
 }
 
 /// The newest list of each issuer.
@@ -100,14 +137,21 @@ pub(crate) async fn crls(
     Ok(axum::Json(lists.into_iter().map(summary).collect()))
 }
 
-fn to_api(db: &Connection, owner: owners::Owner) -> Result<Owner, Failure> {
-    Ok(Owner {
-        client_ca: issuers::of_owner(db, owner.id, IssuerKind::Client)?.key_id,
-        edge_ca: issuers::of_owner(db, owner.id, IssuerKind::Edge)?.key_id,
-        code: owner.code,
-        name: owner.name,
+fn to_api(db: &Connection, owner: &owners::Owner) -> Result<Owner, Failure> {
+    let id = |kind| issuers::of_owner(db, owner.id, kind).map(|issuer| issuer.key_id);
+    Ok(describe(owner, id(IssuerKind::Client)?, id(IssuerKind::Edge)?))
+}
+
+fn describe(owner: &owners::Owner, client_ca: KeyId, edge_ca: KeyId) -> Owner {
+    Owner {
+        code: owner.code.clone(),
+        name: owner.name.clone(),
         network: owner.network,
-    })
+        client_ca,
+        edge_ca,
+        psk_root: owner.psk_root.id,
+        psk_overlap_ends: owner.psk_overlap_ends.map(clock::timestamp_s),
+    }
 }
 
 fn check_network(network: IpNet) -> Result<(), Failure> {
