@@ -89,7 +89,10 @@ impl Lists {
         for issuer in self.db.read(move |db| issuers::due(db, now_s)).await? {
             let turn = self.turn(&issuer);
             let _turn = turn.lock().await;
-            result = result.and(self.make(&issuer).await);
+            // Somebody else may have made it while this one waited.
+            if self.db.read(move |db| issuers::due(db, now_s)).await?.contains(&issuer) {
+                result = result.and(self.make(&issuer).await);
+            }
         }
         result
     }
