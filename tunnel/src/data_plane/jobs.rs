@@ -86,6 +86,7 @@ impl DataPlane {
         let mut counters = self.engine.counters();
         let losses = self.losses();
         for (name, value) in [
+            ("workers", self.foremen.len() as u64),
             ("send_failed", losses.send_failed),
             ("send_dropped", losses.send_dropped),
             ("tun_failed", losses.tun_failed),
