@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod gate;
 pub mod identity;
 pub mod initiator;
+pub mod mutation;
 pub mod owner;
 pub mod pki;
 pub mod seeds;
