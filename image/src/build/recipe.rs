@@ -1,0 +1,159 @@
+//! What goes into an image: packages, programs, modules, per edition. A list to read, without logic.
+
+/// Which kernel and hardware an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Edition {
+    /// Virtual machines: the software edition, the gateway, tests. Boots fastest.
+    Cloud,
+    /// Boxes: the drivers of common hardware.
+    Generic,
+}
+
+impl Edition {
+    /// As in names of files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// Debian's package of the kernel, which depends on the current version.
+    pub(crate) const fn kernel_package(self) -> &'static str {
+        match self {
+            Self::Cloud => "linux-image-cloud-amd64",
+            Self::Generic => "linux-image-amd64",
+        }
+    }
+
+    /// What the initramfs needs to reach the root.
+    pub(crate) fn boot_modules(self) -> Vec<&'static str> {
+        let mut modules = BOOT_MODULES.to_vec();
+        if self == Self::Generic {
+            modules.extend(GENERIC_BOOT_MODULES);
+        }
+        modules
+    }
+
+    /// What the running system may load.
+    pub(crate) fn modules(self) -> Vec<&'static str> {
+        let mut modules = self.boot_modules();
+        modules.extend(MODULES);
+        if self == Self::Generic {
+            modules.extend(GENERIC_MODULES);
+        }
+        modules
+    }
+}
+
+/// Debian packages that the root's files come from.
+pub(crate) const ROOT_PACKAGES: &[&str] = &[
+    "busybox-static",
+    "nftables",
+    "dnsmasq-base",
+    "chrony",
+    "ppp",
+    "conntrack",
+    "e2fsprogs",
+    "efibootguard",
+];
+
+/// Debian packages with the tools of the build, and with what boots.
+pub(crate) const TOOL_PACKAGES: &[&str] = &[
+    "squashfs-tools",
+    "cryptsetup-bin",
+    "kmod",
+    "mtools",
+    "dosfstools",
+    "fdisk",
+    "zstd",
+    "sbsigntool",
+    "efibootguard",
+    "systemd-boot-efi",
+];
+
+/// Programs of those packages; the libraries follow by themselves.
+pub(crate) const PROGRAMS: &[&str] = &[
+    "/bin/busybox",
+    "/usr/sbin/nft",
+    "/usr/sbin/dnsmasq",
+    "/usr/sbin/chronyd",
+    "/usr/bin/chronyc",
+    "/usr/sbin/pppd",
+    "/usr/sbin/conntrack",
+    "/sbin/mke2fs",
+    "/sbin/e2fsck",
+    "/usr/bin/bg_setenv",
+    "/usr/bin/bg_printenv",
+];
+
+/// Folders of those packages that are taken whole.
+pub(crate) const FOLDERS: &[&str] = &["/usr/lib/pppd"];
+
+/// Our own programs, by their crate.
+pub(crate) const OUR_PROGRAMS: &[(&str, &str)] =
+    &[("edge-tunnel", "edge-tunnel"), ("edge-agent", "edge-agent"), ("edge-agent", "edgectl")];
+
+const BOOT_MODULES: &[&str] =
+    &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "sd_mod", "dm-mod", "dm-verity", "squashfs"];
+
+const GENERIC_BOOT_MODULES: &[&str] = &[
+    "nvme",
+    "ahci",
+    "ata_piix",
+    "xhci_pci",
+    "ehci_pci",
+    "usb_storage",
+    "uas",
+    "sdhci_pci",
+    "mmc_block",
+    "ext4",
+];
+
+const MODULES: &[&str] = &[
+    "virtio_net",
+    "virtio_rng",
+    "virtio_balloon",
+    "tun",
+    "bridge",
+    "8021q",
+    "veth",
+    "dummy",
+    "vfat",
+    "nls_ascii",
+    "nls_cp437",
+    "nf_tables",
+    "nft_ct",
+    "nft_nat",
+    "nft_masq",
+    "nft_redir",
+    "nft_limit",
+    "nft_log",
+    "nft_reject_inet",
+    "nft_fib_inet",
+    "nft_flow_offload",
+    "nf_conntrack_netlink",
+    "nfnetlink_log",
+    "sch_cake",
+    "sch_fq_codel",
+    "ip6_tunnel",
+    "tcp_bbr",
+    "cls_bpf",
+    "softdog",
+    "loop",
+    "overlay",
+];
+
+const GENERIC_MODULES: &[&str] = &[
+    "e1000",
+    "e1000e",
+    "igb",
+    "igc",
+    "r8169",
+    "ixgbe",
+    "pppoe",
+    "ppp_async",
+    "iTCO_wdt",
+    "i6300esb",
+    "usbhid",
+];
