@@ -18,6 +18,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("cc", "build-essential"),
     ("softhsm2-util", "softhsm2"),
+    ("faketime", "faketime"),
 ];
 
 /// What the benchmark wants beyond that.

@@ -1,11 +1,12 @@
-//! What must not depend on a clock or on a process that lives on: the order of initiations.
+//! What must not depend on a clock or on a process that lives on: the order of initiations, who is in, the way to
+//! the center.
 
 #![allow(clippy::unwrap_used, reason = "a test's own way to fail")]
 
 use lab::parts::LISTEN_PORT;
-use lab::{Run, Wiretap, address, alone, wait, web};
+use lab::{Run, WallClock, Wiretap, address, alone, wait, web};
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use verona_tests::site::{PATIENCE, SERVER, Site};
 
 const INITIATION: u8 = 1;
@@ -67,4 +68,50 @@ fn a_recorded_initiation_stays_old_when_tunnel_and_box_restart() {
     site.edge.tunnel_again().unwrap();
     site.edge.agent_again().unwrap();
     replay(&site, &initiation);
+}
+
+/// Waits until the agent says of its clock that it is trusted or not, and gives the reason.
+fn clock_is(site: &Site, trusted: bool) -> String {
+    wait::for_value(&format!("a clock with trusted={trusted}"), PATIENCE, || {
+        let clock = site.edge.edgectl(&["status"])?["clock"].clone();
+        Ok((clock["trusted"] == trusted).then(|| clock["reason"].as_str().unwrap_or_default().to_owned()))
+    })
+    .unwrap()
+}
+
+#[test]
+fn an_edge_that_wakes_up_in_1970_goes_by_numbers_until_it_knows_the_time() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let mut site = Site::start(&run, &["alice", "bob"]);
+    let (alice, bob) = (site.connect("alice"), site.connect("bob"));
+    site.center.admin(&["client", "disable", &bob.id]).unwrap();
+    site.center.proof(&bob.id, PATIENCE).unwrap();
+
+    // No battery, and no center that could tell the time.
+    site.net.internet.ip("link set center down").unwrap();
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let clock = WallClock::new(&run, 600 - since_1970.as_secs().cast_signed()).unwrap();
+    site.edge.wake_with(clock.clone()).unwrap();
+    assert_eq!(clock_is(&site, false), "before the time floor");
+    let place = |name| site.place(name);
+    web::fetch_soon(place("alice"), SERVER, PATIENCE).unwrap();
+    assert!(web::fetch(place("bob"), SERVER).is_err(), "a listed client is in");
+
+    // The center's certificates begin long after 1970, and so does the next list.
+    site.net.internet.ip("link set center up").unwrap();
+    site.center.admin(&["client", "disable", &alice.id]).unwrap();
+    site.center.proof(&alice.id, PATIENCE).unwrap();
+    assert!(web::fetch(place("alice"), SERVER).is_err(), "not cut");
+    assert_eq!(clock_is(&site, false), "before the time floor");
+
+    // It leaps to the present; then it steps back below what has certainly passed.
+    clock.set(0).unwrap();
+    clock_is(&site, true);
+    site.center.admin(&["client", "enable", &alice.id]).unwrap();
+    web::fetch_soon(place("alice"), SERVER, PATIENCE).unwrap();
+    clock.set(-2 * 24 * 3600).unwrap();
+    assert_eq!(clock_is(&site, false), "before the time floor");
+    web::fetch_soon(place("alice"), SERVER, PATIENCE).unwrap();
+    assert!(web::fetch(place("bob"), SERVER).is_err(), "a listed client is in");
 }

@@ -1,7 +1,7 @@
 //! The edge: the data plane and the agent, as two processes that may die apart.
 
 use super::{READY, ask};
-use crate::{Error, Namespace, Process, Result, wait, workspace};
+use crate::{Error, Namespace, Process, Result, WallClock, wait, workspace};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ pub struct Edge {
     place: Namespace,
     state: PathBuf,
     interface: String,
+    clock: Option<WallClock>,
     /// The data plane.
     pub tunnel: Process,
     /// The agent.
@@ -32,9 +33,22 @@ impl Edge {
         std::fs::create_dir_all(&state).map_err(Error::io(format!("create {}", state.display())))?;
         let kept = state.join("factory.json");
         std::fs::copy(record, &kept).map_err(Error::io(format!("copy {}", record.display())))?;
-        let tunnel = start_tunnel(place, &state, &interface)?;
-        let agent = start_agent(place, &state)?;
-        Ok(Self { place: place.clone(), state, interface, tunnel, agent })
+        let tunnel = start_tunnel(place, &state, &interface, None)?;
+        let agent = start_agent(place, &state, None)?;
+        Ok(Self { place: place.clone(), state, interface, clock: None, tunnel, agent })
+    }
+
+    /// The power goes, and both processes come up again with a wall clock of their own.
+    ///
+    /// # Errors
+    ///
+    /// A process does not come up.
+    pub fn wake_with(&mut self, clock: WallClock) -> Result<()> {
+        self.agent.crash()?;
+        self.tunnel.crash()?;
+        self.clock = Some(clock);
+        self.tunnel_again()?;
+        self.agent_again()
     }
 
     /// Starts the data plane again after it was stopped or crashed.
@@ -43,7 +57,7 @@ impl Edge {
     ///
     /// It does not come up.
     pub fn tunnel_again(&mut self) -> Result<()> {
-        self.tunnel = start_tunnel(&self.place, &self.state, &self.interface)?;
+        self.tunnel = start_tunnel(&self.place, &self.state, &self.interface, self.clock.as_ref())?;
         Ok(())
     }
 
@@ -53,7 +67,7 @@ impl Edge {
     ///
     /// It does not come up.
     pub fn agent_again(&mut self) -> Result<()> {
-        self.agent = start_agent(&self.place, &self.state)?;
+        self.agent = start_agent(&self.place, &self.state, self.clock.as_ref())?;
         Ok(())
     }
 
@@ -114,10 +128,16 @@ impl Edge {
     }
 }
 
-fn start_tunnel(place: &Namespace, state: &Path, interface: &str) -> Result<Process> {
+fn start_tunnel(
+    place: &Namespace,
+    state: &Path,
+    interface: &str,
+    clock: Option<&WallClock>,
+) -> Result<Process> {
     let socket = state.join("tunnel.sock");
     let mut command = place.command(workspace::binary("edge-tunnel")?);
     command.arg("-f").arg("--control").arg(&socket).arg(interface);
+    clock.into_iter().for_each(|clock| clock.give(&mut command));
     let mut tunnel = place.run().start_process("edge-tunnel", command)?;
     wait::for_value("the tunnel's control socket", READY, || {
         tunnel.must_run()?;
@@ -126,11 +146,12 @@ fn start_tunnel(place: &Namespace, state: &Path, interface: &str) -> Result<Proc
     Ok(tunnel)
 }
 
-fn start_agent(place: &Namespace, state: &Path) -> Result<Process> {
+fn start_agent(place: &Namespace, state: &Path, clock: Option<&WallClock>) -> Result<Process> {
     let socket = state.join("agent.sock");
     let mut command = place.command(workspace::binary("edge-agent")?);
     command.arg("--state").arg(state.join("state")).arg("--record").arg(state.join("factory.json"));
     command.arg("--tunnel").arg(state.join("tunnel.sock")).arg("--socket").arg(&socket);
+    clock.into_iter().for_each(|clock| clock.give(&mut command));
     let mut agent = place.run().start_process("edge-agent", command)?;
     wait::for_value("the agent's socket", READY, || {
         agent.must_run()?;
