@@ -5,8 +5,10 @@
 //! names the path: a box must not believe that it did what it did not understand.
 
 mod members;
+pub mod network;
 
 pub use members::{IdentityClient, SiteConfig, check as check_members};
+pub use network::NetworkConfig;
 
 use crate::base64::Octets;
 use crate::groups::{self, Group};
@@ -37,6 +39,9 @@ pub struct EdgeConfig {
     pub issued_at: jiff::Timestamp,
     /// The least agent version that understands it, such as `0.1.0`.
     pub minimum_agent: Version,
+    /// Uplinks, local networks, routes; left out, the box's interfaces are left to others.
+    #[serde(default, skip_serializing_if = "NetworkConfig::is_empty")]
+    pub network: NetworkConfig,
     /// The data plane.
     pub tunnel: TunnelConfig,
 }
@@ -53,6 +58,7 @@ impl EdgeConfig {
             .map_err(|error| ConfigError { path: one_line(error.path()), rule: one_line(error.inner()) })?;
         json.end().map_err(|error| ConfigError { path: ".".into(), rule: one_line(error) })?;
         config.tunnel.check()?;
+        config.network.check()?;
         Ok(config)
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An address with a prefix length, such as `10.8.0.1/24`. [`IpNet::network`] clears the host bits.
@@ -32,6 +32,13 @@ impl IpNet {
     #[must_use]
     pub const fn host(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// All of a family: what a default route leads to.
+    #[must_use]
+    pub const fn everything(v6: bool) -> Self {
+        let address = if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        Self { address, prefix: 0 }
     }
 
     /// The address as it was written, host bits included.

@@ -3,7 +3,7 @@
 //! A change that breaks one of these breaks boxes in the field. Make a new version of the format instead.
 
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use verona_contract::binding::{Binding, BindingError};
 use verona_contract::cert::IdentityLeaf;
 use verona_contract::config::EdgeConfig;
@@ -203,6 +203,45 @@ fn edge_config_rules() {
     }
     let twice = format!("{golden}{golden}");
     assert!(EdgeConfig::parse(twice.as_bytes()).is_err(), "something follows the configuration");
+}
+
+#[test]
+fn edge_config_with_a_network() {
+    let json = include_str!("golden/edge-config-network.json");
+    round_trip::<EdgeConfig>(json);
+    assert!(!EdgeConfig::parse(json.as_bytes()).unwrap().network.is_empty());
+    let golden: Value = serde_json::from_str(json).unwrap();
+    for (pointer, value, message) in [
+        ("wan/0/colour", json!("red"), "wan[0].colour: unknown field `colour`"),
+        ("wan/0/ipv4/static/colour", json!("red"), "wan[0].ipv4.static.colour: unknown field"),
+        ("wan/0/ipv4", json!("carrier-pigeon"), "wan[0].ipv4: unknown variant `carrier-pigeon`"),
+        ("wan/0/name", json!("WAN"), "wan[0].name: a name is 1 to 12 characters"),
+        ("wan/0/name", json!("vpn"), "wan[0].name: a name is 1 to 12 characters"),
+        ("wan/0/port", json!("eth0.4095"), "wan[0].port: a port is an interface"),
+        ("wan/0/port", json!("br-office"), "wan[0].port: a port is an interface"),
+        ("wan/0/port", json!("eth0\""), "wan[0].port: a port is an interface"),
+        ("wan/0/mtu", json!(1279), "wan[0].mtu: 1280 to 9000"),
+        ("wan/0/ipv4/static/address", json!("192.0.2.0/29"), "wan[0].ipv4.static.address: a host's IPv4"),
+        ("wan/0/ipv4/static/address", json!("fd00::1/64"), "wan[0].ipv4.static.address: a host's IPv4"),
+        ("wan/0/ipv6/static/address", json!("192.0.2.2/29"), "wan[0].ipv6.static.address: a host's IPv6"),
+        ("wan/1/name", json!("fiber"), "wan[1].name: each name once"),
+        ("lan/0/name", json!("fiber"), "lan[0].name: each name once"),
+        ("lan/0/ports/1", json!("eth0"), "lan[0].ports: each port once"),
+        ("lan/0/addresses", json!([]), "lan[0].addresses: at least one"),
+        ("lan/1/addresses/0", json!("192.168.77.255/24"), "lan[1].addresses: at least one, each a host's"),
+        ("lan/1/addresses/0", json!("192.168.1.1/16"), "lan[1].addresses: networks of two local networks"),
+        ("routes/0/via", json!("192.168.79.1"), "routes[0].via: in a network of lan or of a static wan"),
+        ("routes/0/via", json!("fd00:77::9"), "routes[0].via: of the same family as to"),
+    ] {
+        let mut altered = golden.clone();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        match altered.pointer_mut(&format!("/network/{parent}")).unwrap() {
+            Value::Object(object) => drop(object.insert(field.to_owned(), value)),
+            other => other[field.parse::<usize>().unwrap()] = value,
+        }
+        let error = EdgeConfig::parse(altered.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("network.{message}")), "{pointer}: {error}");
+    }
 }
 
 #[test]

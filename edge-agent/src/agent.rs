@@ -19,6 +19,7 @@ use crate::lists::Lists;
 use crate::local::{
     CenterState, Certificate, ClockState, ConfigInfo, ConfigState, ListInfo, State, TunnelState,
 };
+use crate::network::{self, Network};
 use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
@@ -181,6 +182,11 @@ impl Agent {
         }
         .start()
         .map_err(AgentError::Thread)?;
+        let spool = parts.spool.clone();
+        let orders = network::orders(parts.bundles.wanted());
+        let network = Network::new(orders, Box::new(move |draft| spool.note(draft)));
+        let reports = network.reports();
+        tokio::spawn(network.run());
         let apply = Apply {
             bundles: parts.bundles.clone(),
             tunnel: self.settings.tunnel.clone(),
@@ -192,6 +198,7 @@ impl Agent {
             endpoints,
             floors,
             groups: Groups::default(),
+            network: reports,
             policy_loaded,
             failure: self.tunnel_failure.clone(),
         };

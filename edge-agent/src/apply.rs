@@ -14,6 +14,7 @@ use crate::endpoints::KnownEndpoints;
 use crate::floors::KnownFloors;
 use crate::groups::Groups;
 use crate::netlink;
+use crate::network::Reports;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
 use crate::store;
@@ -73,6 +74,8 @@ pub struct Apply {
     pub floors: KnownFloors,
     /// The kernel's rules by group.
     pub groups: Groups,
+    /// What came of the box's own network.
+    pub network: Reports,
     /// Told after every policy that the tunnel took.
     pub policy_loaded: watch::Sender<u64>,
     /// Told whether the tunnel answers.
@@ -273,6 +276,7 @@ impl Apply {
         let mut not_done: Vec<Rejected> = installed.rejected.iter().map(rejected).collect();
         not_done.extend(self.reconcile(tunnel, bundle).await);
         not_done.extend(forward());
+        not_done.extend(self.network.rejected(bundle.config().seq).await);
         self.confirmed(wanted, not_done).await;
         Ok(())
     }

@@ -24,6 +24,7 @@ pub mod identity;
 pub mod lists;
 pub mod local;
 pub mod netlink;
+pub mod network;
 pub mod push;
 pub mod revocation;
 pub mod settings;

@@ -4,6 +4,9 @@
 //! protocol number, so it removes its own addresses and routes when they are no longer wanted, also after a
 //! restart, and never touches what someone else put there.
 
+pub mod kernel;
+pub mod plan;
+
 use std::collections::BTreeSet;
 use verona_contract::config::TunnelConfig;
 use verona_contract::ipnet::IpNet;
