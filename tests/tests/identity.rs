@@ -232,8 +232,12 @@ fn keys_in_a_file_and_in_a_token_vouch_for_the_tunnel() {
         // The binding's end, not the certificate's.
         assert!((now..=now + 86_400).contains(&peer.not_after), "{peer:?}");
     }
-    let status = String::from_utf8(machines[1].run(&["status", "--json"]).stdout).unwrap();
-    assert!(status.contains(r#""state":"connected""#), "{status}");
+    // The client looks at its tunnel now and then, so its state follows the first packet.
+    wait::until("the client to know that it is connected", SOON, || {
+        let status = machines[1].run(&["status", "--json"]).stdout;
+        String::from_utf8(status).is_ok_and(|status| status.contains(r#""state":"connected""#))
+    })
+    .unwrap();
 
     // The corporate CA revokes one certificate.
     scene.control.load_crl(&scene.authority.crl(11, &[101], SystemTime::now())).unwrap();
