@@ -7,11 +7,13 @@
 
 use boringtun::noise::TunnResult;
 use clap::{Parser, Subcommand};
-use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::sendfile::sendfile;
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
-use std::io::IoSlice;
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use verona_contract::control::Command as Ask;
@@ -136,25 +138,33 @@ fn flood(kind: Kind, plan: Plan) {
 const SEGMENT: u16 = 1360;
 const FRAME: usize = 44 * SEGMENT as usize;
 /// Octets handed over that the other side has not taken yet, at most.
-const WINDOW: u64 = 4 << 20;
+const WINDOW: u64 = 16 << 20;
 
+/// The pages of a file go from hand to hand, uncopied: what this process uses of the machine, the daemon lacks.
 fn blast(interface: &str, to: &[Ipv4Addr]) {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    setsockopt(&socket, sockopt::SndBufForce, &(16 << 20)).unwrap();
-    let (frame, begin) = (vec![0x5a; FRAME], taken(interface));
-    let (mut offered, mut targets) = (0_u64, to.iter().cycle());
+    let mut file = File::from(memfd_create("frame", MFdFlags::MFD_CLOEXEC).unwrap());
+    file.write_all(&[0x5a; FRAME]).unwrap();
+    let sockets: Vec<UdpSocket> = to.iter().map(|target| blaster(*target)).collect();
+    let (mut offered, begin) = (0_u64, taken(interface));
     loop {
         while offered.saturating_sub(taken(interface) - begin) > WINDOW {
             std::thread::sleep(Duration::from_micros(200));
         }
-        for _ in 0..16 {
-            let target = SockaddrIn::from(SocketAddrV4::new(*targets.next().unwrap(), 9));
-            let control = [ControlMessage::UdpGsoSegments(&SEGMENT)];
-            let slices = [IoSlice::new(&frame)];
-            sendmsg(socket.as_raw_fd(), &slices, &control, MsgFlags::empty(), Some(&target)).unwrap();
+        for socket in sockets.iter().cycle().take(16) {
+            let sent = sendfile(socket, &file, Some(&mut 0), FRAME).unwrap();
+            assert_eq!(sent, FRAME);
             offered += FRAME as u64;
         }
     }
+}
+
+/// A socket of which each datagram is many for `target`.
+fn blaster(target: Ipv4Addr) -> UdpSocket {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    setsockopt(&socket, sockopt::SndBufForce, &(16 << 20)).unwrap();
+    setsockopt(&socket, sockopt::UdpGsoSegment, &i32::from(SEGMENT)).unwrap();
+    socket.connect((target, 9)).unwrap();
+    socket
 }
 
 /// Octets that whoever reads behind `interface` has taken (proc_pid_net(5), dev).

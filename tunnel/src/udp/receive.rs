@@ -17,8 +17,9 @@ use crate::sys::ancillary::Local;
 use crate::sys::mmsg;
 
 /// Largest UDP payload is 65,507 octets; a slot is larger, so that no datagram is ever cut. Only the pages that
-/// datagrams reach become resident.
-const SLOT: usize = 65_536;
+/// datagrams reach become resident. An odd number of cache lines, so that the heads of many small datagrams do
+/// not compete for the same sets of the cache.
+const SLOT: usize = 64 * 1025;
 
 /// Slots, each with a datagram or several that the kernel joined.
 const SLOTS: usize = 256;
