@@ -20,6 +20,7 @@ mod credentials;
 mod crl_set;
 mod datagram;
 mod device;
+mod early;
 pub mod ecn;
 mod engine;
 mod entropy;

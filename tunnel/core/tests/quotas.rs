@@ -212,3 +212,37 @@ fn what_the_center_pushes_neither_counts_nor_gives_way() {
     let mut idle = site.client(12, &clock, &edge, None);
     assert!(reaches(&clock, &mut idle, &mut edge, "10.9.0.12"), "pushed, and idle until now");
 }
+
+#[test]
+fn an_initiation_that_overtakes_its_introduction_is_answered_after_it() {
+    let clock = Clock::new();
+    let (mut edge, site) = edge(&clock);
+    let mut client = site.client(11, &clock, &edge, site.introduction(11));
+    client.send(&clock, &packet("10.9.0.11", "10.9.255.1", b"x"));
+    let [introduction, initiation] = client.take_datagrams().try_into().unwrap();
+    edge.receive(&clock, client.address, &initiation.1);
+    assert_eq!((edge.refused("unknown_key"), edge.take_datagrams().len()), (1, 0));
+    edge.receive(&clock, client.address, &introduction.1);
+    settle(&clock, &mut client, &mut edge);
+    assert_eq!(edge.take_packets().len(), 1, "{:?}", edge.engine.counters().refused);
+}
+
+#[test]
+fn records_that_were_proven_leave_the_segment_to_those_that_wait() {
+    let mut clock = Clock::new();
+    let (mut edge, mut site) = edge(&clock);
+    let mut owner = Hostile::join(&clock, &mut edge, &mut site, 2000);
+    let (mut late, _) = owner.mint(&clock, &edge, &site);
+    let [introduction, initiation] = late.take_datagrams().try_into().unwrap();
+    edge.receive(&clock, late.address, &introduction.1);
+    // As many of the same owner come and are live; nobody else waits.
+    for _ in 0..=SEGMENT {
+        let (mut client, _) = owner.mint(&clock, &edge, &site);
+        settle(&clock, &mut client, &mut edge);
+        clock.set(clock.passed() + Duration::from_millis(10));
+    }
+    let _ = edge.take_packets();
+    edge.receive(&clock, late.address, &initiation.1);
+    settle(&clock, &mut late, &mut edge);
+    assert_eq!(edge.take_packets().len(), 1, "{:?}", edge.engine.counters().refused);
+}

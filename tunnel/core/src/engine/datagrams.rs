@@ -56,7 +56,13 @@ impl Engine {
             Message::CookieReply(reply) => self.handle_cookie_reply(now, &reply, datagram)?,
             Message::Introduction { sender } => {
                 self.pass_limits(now, Work::Introduction, (from, sender), datagram, out)?;
-                self.handle_introduction(now, datagram)?;
+                let key = self.handle_introduction(now, datagram)?;
+                // What its sender sent along with it, if that was here first.
+                if let Some((from, datagram)) = self.early.take(&key, now.mono)
+                    && let Some(Message::Initiation(message)) = Message::parse(&datagram)
+                {
+                    self.handle_initiation(now, from, (&message, &datagram), out)?;
+                }
             }
         }
         Ok(())
@@ -101,7 +107,12 @@ impl Engine {
         let claim = Claim::open(identity, message).map_err(|_| Refusal::NotAuthentic)?;
         let key = claim.key;
         let refused = |reason| Refused(reason, Some(key));
-        let id = self.peers.id_of(&key).ok_or_else(|| refused(Refusal::UnknownKey))?;
+        let Some(id) = self.peers.id_of(&key) else {
+            if self.certified.is_some() {
+                self.early.keep(key, from, datagram, now.mono);
+            }
+            return Err(refused(Refusal::UnknownKey));
+        };
         let admitted = self.admit(id, now).map_err(refused)?;
         let proof = claim.prove(identity).map_err(|_| refused(Refusal::NotAuthentic))?;
         let peer = self.peers.peer_mut(id).ok_or_else(|| refused(Refusal::UnknownKey))?;

@@ -3,11 +3,11 @@
 use super::Engine;
 use super::datagrams::Refused;
 use crate::admission::{self, Admitted};
-use crate::certified::{Certified, UNPROVEN_LIFE, Unproven};
+use crate::certified::{Certified, MAX_UNPROVEN, UNPROVEN_LIFE, Unproven};
 use crate::credentials::{self, VerifiedLeaf};
 use crate::introduction::{self, IntroductionError};
 use crate::peer::{Basis, Peer};
-use crate::peers::PeerId;
+use crate::peers::{PeerId, Peers};
 use crate::record::{self, Record, Standing};
 use crate::time::Now;
 use crate::trust::OwnerIndex;
@@ -20,8 +20,9 @@ use verona_contract::control::{CertificateSource, Cut, CutReason, Event, Refusal
 const EVICTION_SEARCH: usize = 32;
 
 impl Engine {
-    /// Opens, verifies and keeps an introduction. There is no answer: the handshake that follows is one.
-    pub(super) fn handle_introduction(&mut self, now: Now, datagram: &[u8]) -> Result<(), Refused> {
+    /// Opens, verifies and keeps an introduction; gives its key. There is no answer: the handshake that follows is
+    /// one.
+    pub(super) fn handle_introduction(&mut self, now: Now, datagram: &[u8]) -> Result<PublicKey, Refused> {
         let identity = self.identity.as_ref().ok_or(Refusal::Mac1)?;
         let opened = introduction::open(identity, datagram).map_err(|error| match error {
             IntroductionError::Unauthentic => Refusal::NotAuthentic,
@@ -32,7 +33,7 @@ impl Engine {
         let digest = record::digest(&shown.leaf, shown.binding.as_deref());
         if self.is_known(&opened.key, &digest) {
             self.journal.totals.introductions_repeated += 1;
-            return Ok(());
+            return Ok(opened.key);
         }
         let certified = self.certified.as_mut().ok_or(Refusal::Malformed)?;
         let verified = credentials::verify(&certified.trust, shown, &opened.key).map_err(refused)?;
@@ -44,7 +45,7 @@ impl Engine {
         let (id, _) = self.keep(record).map_err(refused)?;
         self.start_segment(id, opened.key, now.mono);
         self.journal.totals.introductions += 1;
-        Ok(())
+        Ok(opened.key)
     }
 
     fn is_known(&self, key: &PublicKey, digest: &[u8; 16]) -> bool {
@@ -175,6 +176,10 @@ impl Engine {
             return;
         };
         certified.unproven.push_back(Unproven { until, id, key, owner });
+        if certified.unproven.len() > MAX_UNPROVEN {
+            let peers = &self.peers;
+            certified.unproven.retain(|entry| is_unproven(peers, entry));
+        }
         if let Some(oldest) = certified.overflow() {
             self.drop_if_unproven(&oldest);
         }
@@ -192,8 +197,7 @@ impl Engine {
     }
 
     fn drop_if_unproven(&mut self, entry: &Unproven) {
-        let Some(peer) = self.peers.peer(entry.id).filter(|peer| peer.key == entry.key) else { return };
-        if peer.record().is_some_and(|record| record.standing == Standing::Unproven(entry.until)) {
+        if is_unproven(&self.peers, entry) {
             self.remove_peer(entry.id);
         }
     }
@@ -219,6 +223,13 @@ impl Engine {
             let _ = self.evict(index);
         }
     }
+}
+
+/// Whether the record that an entry was made for still waits for its proof.
+fn is_unproven(peers: &Peers, entry: &Unproven) -> bool {
+    let peer = peers.peer(entry.id).filter(|peer| peer.key == entry.key);
+    let record = peer.and_then(Peer::record);
+    record.is_some_and(|record| record.standing == Standing::Unproven(entry.until))
 }
 
 /// A verified certificate that has no place yet.

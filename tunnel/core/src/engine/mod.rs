@@ -21,6 +21,7 @@ use crate::admission::{self, Admitted};
 use crate::allowed_ips::AllowedIps;
 use crate::certified::Certified;
 use crate::cookie::CookieIssuer;
+use crate::early::EarlyInitiations;
 use crate::entropy::Entropy;
 use crate::events::Journal;
 use crate::floors::Floors;
@@ -77,6 +78,7 @@ pub struct Engine {
     cookies: CookieIssuer,
     journal: Journal,
     certified: Option<Certified>,
+    early: EarlyInitiations,
     clock_trusted: bool,
 }
 
@@ -109,6 +111,7 @@ impl Engine {
             cookies: CookieIssuer::new(),
             journal: Journal::default(),
             certified: None,
+            early: EarlyInitiations::default(),
             clock_trusted: false,
         }
     }
