@@ -73,8 +73,8 @@ mod tests {
         kept.keep(key(1), from, &[2; INITIATION], now);
         assert_eq!(kept.take(&key(1), now), Some((from, [2; INITIATION])));
         assert_eq!(kept.take(&key(2), now + KEPT), None, "too late");
-        kept.keep(key(3), from, &[1; INITIATION - 1], now);
-        assert_eq!(kept.take(&key(3), now), None, "no initiation");
+        kept.keep(key(0), from, &[1; INITIATION - 1], now);
+        assert_eq!(kept.take(&key(0), now), None, "no initiation");
         kept.keep(key(3), from, &[1; INITIATION], now + KEPT);
         assert_eq!(kept.0.len(), 1, "the expired ones are gone");
     }
