@@ -143,7 +143,7 @@ const WINDOW: u64 = 16 << 20;
 /// The pages of a file go from hand to hand, uncopied: what this process uses of the machine, the daemon lacks.
 fn blast(interface: &str, to: &[Ipv4Addr]) {
     let mut file = File::from(memfd_create("frame", MFdFlags::MFD_CLOEXEC).unwrap());
-    file.write_all(&[0x5a; FRAME]).unwrap();
+    file.write_all(&vec![0x5a; FRAME]).unwrap();
     let sockets: Vec<UdpSocket> = to.iter().map(|target| blaster(*target)).collect();
     let (mut offered, begin) = (0_u64, taken(interface));
     loop {
