@@ -1,9 +1,11 @@
 //! How much public-key work strangers may cause: the limits in front of handshakes and introductions.
 //!
 //! Below the global rate everything is processed. Above it a sender must show by a cookie (mac2) that it
-//! receives at its address, and then gets a share per source: a /32, or a /64 of IPv6. The table of
-//! sources is fixed in size; two sources that fall into one slot take turns, which only helps the one that
-//! is over its rate, and only from addresses it owns.
+//! receives at its address, and then gets a share per source: a /32, or a /64 of IPv6. Asking for a cookie costs
+//! more than dropping, so each source is asked as often as an honest one needs it, and beyond that all together
+//! are: who sends in another's name makes that one wait, but cannot make it wait in vain. The tables of sources
+//! are fixed in size; two sources that fall into one slot take turns, which only helps the one that is over its
+//! rate.
 
 use crate::noise;
 use std::net::IpAddr;
@@ -16,8 +18,14 @@ const HANDSHAKES: Rate = Rate { per_second: 1000, burst: 1000 };
 const INTRODUCTIONS: Rate = Rate { per_second: 500, burst: 500 };
 /// One source's share under load: as wireguard-go's.
 const SOURCE: Rate = Rate { per_second: 20, burst: 5 };
-/// 4,096 slots of 24 octets, made at the first load.
+/// Cookies that one source is asked for: an introduction and an initiation a second, twice at once.
+const ASKED: Rate = Rate { per_second: 2, burst: 4 };
+/// The same for all sources together, beyond that: 5 µs each.
+const ASKED_BEYOND: Rate = Rate { per_second: 10_000, burst: 1000 };
+/// 4,096 slots of 24 octets for sources that have shown that they receive, made at the first load.
 const SLOTS: usize = 4096;
+/// The same for sources that were asked to: anybody can write any source, so there are more.
+const ASKED_SLOTS: usize = 16_384;
 
 /// What a message costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +40,7 @@ pub(crate) enum Verdict {
     Process,
     /// Answer with a cookie reply and forget the message.
     DemandCookie,
-    /// The source has proven its address and is over its share.
+    /// The source is over its share.
     Drop,
 }
 
@@ -72,11 +80,40 @@ struct Source {
     bucket: Bucket,
 }
 
+/// A table of sources, each slot with the latest one that fell into it.
+struct Sources {
+    slots: Vec<Option<Source>>,
+    count: usize,
+    rate: Rate,
+}
+
+impl Sources {
+    const fn new(count: usize, rate: Rate) -> Self {
+        Self { slots: Vec::new(), count, rate }
+    }
+
+    fn take(&mut self, tag: u64, now: Instant) -> bool {
+        if self.slots.is_empty() {
+            self.slots = vec![None; self.count];
+        }
+        // Below the count, so it fits.
+        let slot = &mut self.slots[(tag % self.count as u64) as usize];
+        let fresh = Source { tag, bucket: Bucket::full(self.rate, now) };
+        let source = slot.get_or_insert(fresh);
+        if source.tag != tag {
+            *source = fresh;
+        }
+        source.bucket.take(self.rate, now)
+    }
+}
+
 /// All limits of one engine.
 pub(crate) struct Load {
     handshakes: Bucket,
     introductions: Bucket,
-    sources: Vec<Option<Source>>,
+    proven: Sources,
+    asked: Sources,
+    asked_beyond: Bucket,
     /// Keeps strangers from choosing whose slot they share.
     slot_key: [u8; 32],
 }
@@ -86,7 +123,9 @@ impl Load {
         Self {
             handshakes: Bucket::full(HANDSHAKES, now),
             introductions: Bucket::full(INTRODUCTIONS, now),
-            sources: Vec::new(),
+            proven: Sources::new(SLOTS, SOURCE),
+            asked: Sources::new(ASKED_SLOTS, ASKED),
+            asked_beyond: Bucket::full(ASKED_BEYOND, now),
             slot_key,
         }
     }
@@ -103,34 +142,24 @@ impl Load {
             Work::Handshake => self.handshakes.take(HANDSHAKES, now),
             Work::Introduction => self.introductions.take(INTRODUCTIONS, now),
         };
+        let allowed = |allowed, verdict| if allowed { verdict } else { Verdict::Drop };
         if calm {
             Verdict::Process
         } else if !mac2_is_valid() {
-            Verdict::DemandCookie
-        } else if self.source(from, now).take(SOURCE, now) {
-            Verdict::Process
+            let may_ask = self.asked.take(self.tag(from), now) || self.asked_beyond.take(ASKED_BEYOND, now);
+            allowed(may_ask, Verdict::DemandCookie)
         } else {
-            Verdict::Drop
+            allowed(self.proven.take(self.tag(from), now), Verdict::Process)
         }
     }
 
-    fn source(&mut self, from: IpAddr, now: Instant) -> &mut Bucket {
-        if self.sources.is_empty() {
-            self.sources = vec![None; SLOTS];
-        }
+    /// What tells a source from others, and chooses its slot.
+    fn tag(&self, from: IpAddr) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = match from {
             IpAddr::V4(v4) => noise::mac(&self.slot_key, &[&v4.octets()]),
             IpAddr::V6(v6) => noise::mac(&self.slot_key, &[&v6.octets()[..8]]),
         };
-        let tag = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        // Below SLOTS, so it fits.
-        let slot = &mut self.sources[(tag % SLOTS as u64) as usize];
-        let fresh = Source { tag, bucket: Bucket::full(SOURCE, now) };
-        let source = slot.get_or_insert(fresh);
-        if source.tag != tag {
-            *source = fresh;
-        }
-        &mut source.bucket
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 }
 
@@ -181,11 +210,35 @@ mod tests {
             let noisy = load.judge(Work::Handshake, [203, 0, 113, 1].into(), now, || true);
             passed += u32::from(noisy == Verdict::Process);
         }
-        assert_eq!(load.sources.len(), SLOTS);
+        assert_eq!(load.proven.slots.len(), SLOTS);
         // Ten seconds: its share, what the global bucket lets through, a fresh share each time that one of the
         // others has taken its slot.
         let global = 10 * HANDSHAKES.per_second;
         let evictions = 100_000 / SLOTS as u32 + 20;
         assert!(passed <= global + 10 * SOURCE.per_second + SOURCE.burst * evictions, "{passed}");
+    }
+
+    #[test]
+    fn who_floods_in_anothers_name_cannot_have_it_asked_without_end_nor_never() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let mut now = Instant::now();
+        let mut load = Load::new([1; 32], now);
+        while load.judge(Work::Handshake, [192, 0, 2, 1].into(), now, || false) == Verdict::Process {}
+        let (mut asked, mut others, flood) = (0, 0, 100_000_u32);
+        for number in 0..flood {
+            now += Duration::from_micros(20);
+            let verdict = load.judge(Work::Introduction, [192, 0, 2, 1].into(), now, || false);
+            asked += u32::from(verdict == Verdict::DemandCookie);
+            // A newcomer of an address that nobody abuses, ten times a second.
+            if number % 5000 == 0 {
+                let newcomer = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+                let verdict = load.judge(Work::Introduction, newcomer, now, || false);
+                others += u32::from(verdict != Verdict::Drop);
+            }
+        }
+        assert_eq!(others, 20, "everybody else is asked, or let through, at once");
+        let most = 2 * (ASKED_BEYOND.per_second + ASKED.per_second) + ASKED_BEYOND.burst + ASKED.burst;
+        assert!((most / 2..=most).contains(&asked), "{asked}");
+        assert_eq!(load.asked.slots.len(), ASKED_SLOTS);
     }
 }
