@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use verona_contract::base64::Octets;
-use verona_contract::config::{CrlPolicy, EdgeConfig, NetworkConfig, OwnerConfig, TunnelConfig, Version};
+use verona_contract::config::{CrlPolicy, EdgeConfig, OwnerConfig, TunnelConfig, Version};
 use verona_contract::groups::Group;
 use verona_contract::ipnet::IpNet;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -178,7 +178,7 @@ fn assemble(
         seq: 0,
         issued_at: Timestamp::UNIX_EPOCH,
         minimum_agent: Version::new(0, 1, 0),
-        network: NetworkConfig::default(),
+        network: edge.network.clone(),
         tunnel: TunnelConfig {
             addresses: vec![address],
             listen_port: edge.listen_port,

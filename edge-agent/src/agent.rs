@@ -19,7 +19,7 @@ use crate::lists::Lists;
 use crate::local::{
     CenterState, Certificate, ClockState, ConfigInfo, ConfigState, ListInfo, State, TunnelState,
 };
-use crate::network::{self, Network};
+use crate::network::{self, Network, Place};
 use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
@@ -63,6 +63,9 @@ pub enum AgentError {
     /// No thread.
     #[error("cannot start the revocation runtime")]
     Thread(#[source] std::io::Error),
+    /// The system does not tell.
+    #[error("cannot tell where this program is")]
+    Program(#[source] std::io::Error),
     /// The build's fault.
     #[error("package version")]
     Version(#[from] VersionError),
@@ -184,7 +187,11 @@ impl Agent {
         .map_err(AgentError::Thread)?;
         let spool = parts.spool.clone();
         let orders = network::orders(parts.bundles.wanted());
-        let network = Network::new(orders, Box::new(move |draft| spool.note(draft)));
+        let place = Place {
+            directory: self.settings.socket.with_file_name("network"),
+            program: std::env::current_exe().map_err(AgentError::Program)?,
+        };
+        let network = Network::new(orders, place, Box::new(move |draft| spool.note(draft)))?;
         let reports = network.reports();
         tokio::spawn(network.run());
         let apply = Apply {

@@ -172,6 +172,7 @@ impl Apply {
             floors_due: Instant::now(),
             held_back: false,
         };
+        self.network.tunnel_is(&tunnel.interface);
         self.tell_clock(&mut tunnel).await?;
         self.fetch_floors(&mut tunnel, true).await?;
         if status.policy_seq.is_none() {

@@ -4,21 +4,40 @@
 //! route or a rule that changed, by whomever) has everything compared again. What it decides is in
 //! `edge_agent_core::network`; the tunnel's interface is [`crate::netlink`]'s.
 
-pub mod events;
+mod child;
+pub mod dhcp;
+mod dhcp6;
+mod events;
+mod firewall;
 pub mod kernel;
 mod message;
+mod probe;
+mod services;
+mod sysctl;
 
 use crate::bundles::Wanted;
 use crate::center::chain;
+use crate::store;
+use dhcp::Clients;
+use dhcp6::Clients6;
 use edge_agent_core::journal::Draft;
-use edge_agent_core::network::kernel::Change;
-use edge_agent_core::network::plan::{Uplink, plan};
+use edge_agent_core::network::firewall::{Around, ruleset};
+use edge_agent_core::network::kernel::{Actual, Change};
+use edge_agent_core::network::plan::{self, Uplink, plan};
+use edge_agent_core::network::services::dnsmasq;
 use events::Events;
+use firewall::Firewall;
+use probe::Probes;
+use services::Services;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use verona_contract::api::Rejected;
 use verona_contract::config::NetworkConfig;
+use verona_contract::config::network::{WanV4, WanV6};
 use verona_contract::log::{Severity, Stream};
 
 /// How often everything is compared although no event came.
@@ -37,6 +56,8 @@ pub struct Order {
     pub seq: u64,
     /// Its part.
     pub network: NetworkConfig,
+    /// The tunnel's UDP port; 0 = it has none yet.
+    pub listen_port: u16,
 }
 
 /// What came of the newest order.
@@ -60,10 +81,14 @@ pub fn orders(mut wanted: watch::Receiver<Option<Wanted>>) -> watch::Receiver<Op
         while wanted.changed().await.is_ok() {
             let order = wanted.borrow_and_update().as_ref().map(|wanted| {
                 let config = wanted.bundle.config();
-                Order { seq: config.seq, network: config.network.clone() }
+                Order {
+                    seq: config.seq,
+                    network: config.network.clone(),
+                    listen_port: config.tunnel.listen_port,
+                }
             });
             // The first one ever was refused: what it made goes.
-            let nothing = || Order { seq: 0, network: NetworkConfig::default() };
+            let nothing = || Order { seq: 0, network: NetworkConfig::default(), listen_port: 0 };
             let order = order.or_else(|| sender.borrow().is_some().then(nothing));
             if sender.send(order).is_err() {
                 return;
@@ -73,14 +98,18 @@ pub fn orders(mut wanted: watch::Receiver<Option<Wanted>>) -> watch::Receiver<Op
     receiver
 }
 
-/// Where the outcome can be had. Clones share it.
+/// What others have to do with it: where the outcome can be had, and who tells which interface is the tunnel's. Clones
+/// share it.
 #[derive(Clone, Debug)]
-pub struct Reports(watch::Receiver<Option<Report>>);
+pub struct Reports {
+    report: watch::Receiver<Option<Report>>,
+    tunnel: Arc<watch::Sender<Option<String>>>,
+}
 
 impl Reports {
     /// What of the configuration `seq` could not be carried out, as soon as it was tried.
     pub async fn rejected(&mut self, seq: u64) -> Vec<Rejected> {
-        let tried = self.0.wait_for(|report| report.as_ref().is_some_and(|report| report.seq == seq));
+        let tried = self.report.wait_for(|report| report.as_ref().is_some_and(|report| report.seq == seq));
         match tokio::time::timeout(CARRY_OUT, tried).await {
             Ok(Ok(report)) => report.as_ref().map(|report| report.rejected.clone()).unwrap_or_default(),
             _ => {
@@ -90,36 +119,88 @@ impl Reports {
         }
     }
 
+    /// Which interface the tunnel has: until then nothing passes between it and the networks.
+    pub fn tunnel_is(&self, interface: &str) {
+        self.tunnel.send_if_modified(|before| {
+            let changed = before.as_deref() != Some(interface);
+            if changed {
+                *before = Some(interface.to_owned());
+            }
+            changed
+        });
+    }
+
     /// The newest one.
     #[must_use]
     pub fn newest(&self) -> Option<Report> {
-        self.0.borrow().clone()
+        self.report.borrow().clone()
     }
+}
+
+/// What it needs of the machine.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// A directory below `/run`, its own: sockets and what must outlive the agent, but not the machine.
+    pub directory: PathBuf,
+    /// The agent's own program: DHCP clients call it back ([`dhcp::report`]).
+    pub program: PathBuf,
 }
 
 /// Carries orders out, one at a time.
 pub struct Network {
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Option<Report>>,
-    note: Note,
+    tunnel: Arc<watch::Sender<Option<String>>>,
+    note: Arc<Note>,
+    firewall: Firewall,
+    clients: Clients,
+    clients6: Clients6,
+    services: Services,
+    probes: Probes,
+    /// Of each interface that was there the last time, octets.
+    mtus: BTreeMap<String, u32>,
+    /// By name of the uplink, as it was told last.
+    carried: BTreeMap<String, bool>,
 }
 
 impl Network {
     /// Will follow `orders`.
-    #[must_use]
-    pub fn new(orders: watch::Receiver<Option<Order>>, note: Note) -> Self {
-        Self { orders, report: watch::Sender::new(None), note }
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made.
+    pub fn new(
+        orders: watch::Receiver<Option<Order>>,
+        place: Place,
+        note: Note,
+    ) -> Result<Self, store::StoreError> {
+        store::make_directory(&place.directory)?;
+        let note = Arc::new(note);
+        Ok(Self {
+            orders,
+            report: watch::Sender::new(None),
+            tunnel: Arc::new(watch::Sender::new(None)),
+            firewall: Firewall::default(),
+            clients6: Clients6::new(&place.directory),
+            clients: Clients::new(&place.directory, place.program),
+            services: Services::new(place.directory, note.clone()),
+            probes: Probes::default(),
+            mtus: BTreeMap::new(),
+            carried: BTreeMap::new(),
+            note,
+        })
     }
 
     /// Where outcomes can be had.
     #[must_use]
     pub fn reports(&self) -> Reports {
-        Reports(self.report.subscribe())
+        Reports { report: self.report.subscribe(), tunnel: self.tunnel.clone() }
     }
 
     /// Runs until nobody can give orders any more.
     pub async fn run(mut self) {
         self.orders.mark_changed();
+        let mut tunnel = self.tunnel.subscribe();
         let mut events = Events::default();
         let mut compare = tokio::time::interval_at(Instant::now() + COMPARE, COMPARE);
         compare.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -132,30 +213,104 @@ impl Network {
                     }
                     self.orders.mark_unchanged();
                 }
+                // The sender lives as long as this value.
+                _ = tunnel.changed() => {}
+                () = self.probes.next() => {}
+                () = self.clients.next() => {}
+                () = self.clients6.next() => {}
                 () = events.next(SETTLE) => {}
                 _ = compare.tick() => {}
             }
             let order = self.orders.borrow().clone();
             // Before the first one nothing is known to be wanted, or unwanted.
             if let Some(order) = order {
-                self.carry_out(&order).await;
+                let rejected = self.carry_out(&order).await;
+                self.publish(Report { seq: order.seq, rejected });
             }
         }
     }
 
-    async fn carry_out(&self, order: &Order) {
-        let uplinks: Vec<Uplink> = order.network.wan.iter().map(|_| Uplink::default()).collect();
-        let rejected = match kernel::converge(&plan(&order.network, &uplinks)).await {
+    async fn carry_out(&mut self, order: &Order) -> Vec<Rejected> {
+        let config = &order.network;
+        let fail =
+            |path: &str, reason: String| Rejected { path: path.to_owned(), reason, used_instead: None };
+        let leased = config.wan.iter().filter(|wan| wan.ipv4 == Some(WanV4::Dhcp));
+        self.clients.run_on(&leased.map(|wan| wan.port.to_string()).collect::<Vec<_>>());
+        let told = config.wan.iter().filter(|wan| wan.ipv6 == Some(WanV6::Auto));
+        self.clients6.run_on(&told.map(|wan| wan.port.to_string()).collect::<Vec<_>>());
+        self.probes.follow(config);
+        let actual = match kernel::read().await {
+            Ok(actual) => actual,
+            Err(error) => return vec![fail("network", chain(&error))],
+        };
+        let uplinks = self.uplinks(config, &actual);
+        self.mtus = actual.links.into_iter().map(|(name, link)| (name, link.mtu)).collect();
+        // What nothing guards does not come up.
+        if let Err(error) = self.guard(order).await {
+            return vec![fail("network.firewall", chain(&error))];
+        }
+        let mut rejected = Vec::new();
+        // Before a line comes up, so that it is listened to as it should.
+        if let Err(error) = sysctl::set(&plan::switches(config)) {
+            rejected.push(fail("network", chain(&error)));
+        }
+        match kernel::converge(&plan(config, &uplinks)).await {
             Ok(outcome) => {
                 self.tell(order.seq, &outcome.taken);
-                let missing = outcome.missing.into_iter();
-                missing.map(|(path, reason)| Rejected { path, reason, used_instead: None }).collect()
+                rejected.extend(outcome.missing.into_iter().map(|(path, reason)| fail(&path, reason)));
+                self.mtus = outcome.actual.links.into_iter().map(|(name, link)| (name, link.mtu)).collect();
             }
-            Err(error) => {
-                vec![Rejected { path: "network".into(), reason: chain(&error), used_instead: None }]
+            Err(error) => rejected.push(fail("network", chain(&error))),
+        }
+        // And those of interfaces that were just made.
+        if let Err(error) = sysctl::set(&plan::switches(config)) {
+            rejected.push(fail("network", chain(&error)));
+        }
+        // Now the MTU of each interface is known, also of those that were just made.
+        if let Err(error) = self.guard(order).await {
+            rejected.push(fail("network.firewall", chain(&error)));
+        }
+        if let Err(reason) = self.services.run(dnsmasq(config, &plan::servers(config, &uplinks))) {
+            rejected.push(fail("network.lan", reason));
+        }
+        rejected
+    }
+
+    async fn guard(&mut self, order: &Order) -> Result<(), crate::nft::NftError> {
+        let tunnel = self.tunnel.borrow().clone();
+        let around = Around { tunnel, listen_port: order.listen_port, mtus: self.mtus.clone() };
+        if self.firewall.enforce(ruleset(&order.network, &around)).await? {
+            tracing::info!(seq = order.seq, "firewall set");
+        }
+        Ok(())
+    }
+
+    /// What each uplink has; news about it become records.
+    fn uplinks(&mut self, config: &NetworkConfig, actual: &Actual) -> Vec<Uplink> {
+        self.carried.retain(|name, _| config.wan.iter().any(|wan| wan.name.as_str() == name));
+        let mut uplinks = Vec::new();
+        for (index, wan) in config.wan.iter().enumerate() {
+            let (name, port) = (wan.name.to_string(), wan.port.to_string());
+            let carries = self.probes.carries(&name, index);
+            let (lease, lease6) = (self.clients.lease(&port).cloned(), self.clients6.lease(&port).cloned());
+            let mut uplink = Uplink { carries, lease, lease6, ..Uplink::default() };
+            uplink.learn(&port, actual);
+            uplinks.push(uplink);
+            if self.carried.insert(name.clone(), carries).is_none_or(|before| before) != carries {
+                let (event, severity, words) = if carries {
+                    ("uplink.up", Severity::Info, "carries again")
+                } else {
+                    ("uplink.down", Severity::Warn, "does not carry")
+                };
+                tracing::warn!(name, carries, "uplink");
+                let draft = Draft::new(Stream::System, event, format!("uplink {name} {words}"));
+                (self.note)(draft.severity(severity).with("uplink", name));
             }
-        };
-        let report = Report { seq: order.seq, rejected };
+        }
+        uplinks
+    }
+
+    fn publish(&self, report: Report) {
         self.report.send_if_modified(|before| {
             if before.as_ref() == Some(&report) {
                 return false;

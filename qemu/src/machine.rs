@@ -18,6 +18,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("cc", "build-essential"),
     ("softhsm2-util", "softhsm2"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("busybox", "busybox-static"),
+    ("radvd", "radvd"),
+    ("kea-dhcp6", "kea-dhcp6-server"),
     ("faketime", "faketime"),
 ];
 

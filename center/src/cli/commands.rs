@@ -19,7 +19,7 @@ use verona_contract::api::{
     StateChanged,
 };
 use verona_contract::base64::Octets;
-use verona_contract::config::OwnerCode;
+use verona_contract::config::{NetworkConfig, OwnerCode};
 use verona_contract::provisioning::FactoryRecord;
 use zeroize::Zeroizing;
 
@@ -85,8 +85,24 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
             let path = format!("{ADMIN_EDGES}/{id}");
             run(access, async |api| api.get::<Edge>(&path, &[]).await, show::edge)?;
         }
+        EdgeCommand::Network { id, set } => edge_network(access, id, set.as_deref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn edge_network(access: &Access, id: Uuid, set: Option<&Path>) -> anyhow::Result<()> {
+    let path = format!("{ADMIN_EDGES}/{id}/network");
+    let Some(file) = set else {
+        run(access, async |api| api.get::<NetworkConfig>(&path, &[]).await, show::network)?;
+        return Ok(());
+    };
+    let json = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut json = serde_json::Deserializer::from_slice(&json);
+    let network: NetworkConfig =
+        serde_path_to_error::deserialize(&mut json).with_context(|| file.display().to_string())?;
+    network.check().with_context(|| file.display().to_string())?;
+    run(access, async |api| api.post::<NetworkConfig>(&path, &network).await, show::network)?;
+    Ok(())
 }
 
 fn edge_add(access: &Access, command: EdgeAdd) -> anyhow::Result<()> {

@@ -196,6 +196,14 @@ enum EdgeCommand {
         /// The edge.
         id: Uuid,
     },
+    /// Show an edge's own network as JSON, or replace it: uplinks, local networks, routes, firewall, names.
+    Network {
+        /// The edge.
+        id: Uuid,
+        /// A file with the new one. What it leaves out is removed from the box.
+        #[arg(long, value_name = "FILE")]
+        set: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

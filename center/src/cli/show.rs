@@ -7,6 +7,7 @@ use verona_contract::api::{
     ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, CrlSummary, Edge,
     EdgeCreated, EdgeProof, LogAlarm, Owner, StateChanged,
 };
+use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
 
 /// `2026-01-31 09:00:00.123 JST`. JST has had no daylight saving time since 1951: the offset is enough.
@@ -35,6 +36,11 @@ pub(super) fn edge(edge: &Edge) {
         edge.config_seq,
         jst_or_never(edge.last_seen)
     );
+}
+
+pub(super) fn network(network: &NetworkConfig) {
+    // Plain data always encodes.
+    println!("{}", serde_json::to_string_pretty(network).unwrap_or_default());
 }
 
 pub(super) fn edge_created(created: &EdgeCreated, record: Option<&Path>) {

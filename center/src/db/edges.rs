@@ -4,6 +4,7 @@ use super::{DbError, OwnerId, Scope, json, parsed, parsed_opt, to_json};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 use verona_contract::api::Edge;
+use verona_contract::config::NetworkConfig;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::PublicKey;
 
@@ -36,6 +37,8 @@ pub(crate) struct EdgeRow {
     pub(crate) device: Option<String>,
     /// Its WireGuard key.
     pub(crate) tunnel_key: Option<PublicKey>,
+    /// Its own network.
+    pub(crate) network: NetworkConfig,
     last_seen_ns: Option<i64>,
     config_seq: i64,
     confirmed_seq: Option<i64>,
@@ -86,7 +89,8 @@ const SELECT: &str =
     "SELECT id, owner, name, serial, host, endpoints, listen_port, lan, fingerprint, token_hash,
     token_expires_s, device, tunnel_key, last_seen_ns,
     coalesce((SELECT max(seq) FROM config WHERE edge = edge.id), 0),
-    (SELECT max(seq) FROM config_ack WHERE edge = edge.id AND state = 'confirmed') FROM edge";
+    (SELECT max(seq) FROM config_ack WHERE edge = edge.id AND state = 'confirmed'),
+    coalesce(network, '{}') FROM edge";
 
 /// Registers an edge. False when the serial number or the fingerprint is taken.
 ///
@@ -188,6 +192,21 @@ pub(crate) fn set_tunnel_key(
     Ok(())
 }
 
+/// Replaces the network of an edge.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn set_network(
+    transaction: &Transaction<'_>,
+    id: Uuid,
+    network: &NetworkConfig,
+) -> Result<(), DbError> {
+    let sql = "UPDATE edge SET network = ?2 WHERE id = ?1";
+    transaction.execute(sql, params![id.to_string(), to_json(network)?])?;
+    Ok(())
+}
+
 /// Stores when edges were last heard.
 ///
 /// # Errors
@@ -219,5 +238,6 @@ fn edge(row: &Row<'_>) -> rusqlite::Result<EdgeRow> {
         last_seen_ns: row.get(13)?,
         config_seq: row.get(14)?,
         confirmed_seq: row.get(15)?,
+        network: json(row, 16)?,
     })
 }

@@ -26,11 +26,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("changes.sql"),
     include_str!("groups.sql"),
     include_str!("rotation.sql"),
+    include_str!("network.sql"),
 ];
 
 /// Idle reading connections that are kept.

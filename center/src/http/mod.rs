@@ -69,6 +69,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(admin::owners::rotate_psk))
         .routes(routes!(admin::edges::list, admin::edges::create))
         .routes(routes!(admin::edges::show))
+        .routes(routes!(admin::edges::network, admin::edges::set_network))
         .routes(routes!(admin::clients::list, admin::clients::create))
         .routes(routes!(admin::clients::show))
         .routes(routes!(admin::clients::disable))

@@ -9,6 +9,7 @@ mod est;
 mod fixture;
 mod flood;
 mod logs;
+mod network;
 mod rotation;
 mod signer;
 mod timers;

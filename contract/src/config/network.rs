@@ -4,13 +4,19 @@
 //! put on the box stays. An empty one leaves the interfaces to whoever manages them. Names are checked here, since
 //! they become names of interfaces; whether a port exists only the box knows.
 
+pub mod firewall;
+mod names;
+pub mod services;
+
+pub use names::{Port, PortError, ZoneName, ZoneNameError};
+
 use super::ConfigError;
 use crate::ipnet::IpNet;
+use firewall::Firewall;
 use serde::{Deserialize, Serialize};
+use services::{Dns, LanDhcp};
 use std::collections::HashSet;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 /// Most uplinks. Each has routing tables of its own.
 pub const MAX_WANS: usize = 4;
@@ -34,6 +40,12 @@ pub struct NetworkConfig {
     /// Networks behind routers of the local networks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<StaticRoute>,
+    /// What may pass.
+    #[serde(default, skip_serializing_if = "Firewall::is_empty")]
+    pub firewall: Firewall,
+    /// Names for the local networks; none = the box answers no questions for names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
 }
 
 /// One uplink.
@@ -54,12 +66,21 @@ pub struct Wan {
     /// How it gets IPv6; none = not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<WanV6>,
+    /// Name servers, besides those that the provider tells; at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<IpAddr>,
+    /// Hosts that are asked each second whether the line carries, at most 4; none = it is held to carry. It carries
+    /// while one of them answers: hosts of the provider alone do not see that the provider is cut off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub check: Vec<IpAddr>,
 }
 
 /// How an uplink gets IPv4.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WanV4 {
+    /// Told by the provider (RFC 2131).
+    Dhcp,
     /// Given by the provider on paper.
     Static {
         /// With the prefix of the line's network.
@@ -73,6 +94,9 @@ pub enum WanV4 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum WanV6 {
+    /// Told by the provider: routers and addresses by router advertisements (RFC 4861, RFC 4862), addresses, name
+    /// servers and a prefix for the local networks by DHCPv6 (RFC 8415).
+    Auto,
     /// Given by the provider on paper.
     Static {
         /// With the prefix of the line's network.
@@ -92,6 +116,22 @@ pub struct Lan {
     pub ports: Vec<Port>,
     /// The box's own addresses in it, with the network's prefix.
     pub addresses: Vec<IpNet>,
+    /// Addresses for its hosts; none = they have their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<LanDhcp>,
+    /// A network of IPv6 for its hosts, from an uplink's prefix; they make their own addresses in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<LanV6>,
+}
+
+/// Where a local network's IPv6 comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanV6 {
+    /// The uplink whose prefix it is; its `ipv6` is `auto`.
+    pub from: ZoneName,
+    /// Which /64 of the prefix: 0 is the first, a /56 has 256 of them.
+    pub subnet: u16,
 }
 
 impl Lan {
@@ -165,7 +205,31 @@ impl NetworkConfig {
                 return fail(format!("routes[{index}].to"), "each network once");
             }
         }
-        Ok(())
+        for (index, lan) in self.lan.iter().enumerate() {
+            let broken = lan.dhcp.as_ref().and_then(|dhcp| dhcp.broken(lan));
+            if let Some((field, rule)) = broken {
+                return fail(format!("lan[{index}].dhcp{field}"), rule);
+            }
+        }
+        for (index, lan) in self.lan.iter().enumerate() {
+            let Some(LanV6 { from, subnet }) = &lan.ipv6 else { continue };
+            if !self.wan.iter().any(|wan| wan.name == *from && wan.ipv6 == Some(WanV6::Auto)) {
+                return fail(format!("lan[{index}].ipv6.from"), "an uplink whose ipv6 is auto");
+            }
+            if self.lan[..index].iter().any(|other| other.ipv6 == lan.ipv6) {
+                return fail(
+                    format!("lan[{index}].ipv6.subnet"),
+                    &format!("{subnet} of {from} is taken already"),
+                );
+            }
+        }
+        if let Some((field, rule)) = self.dns.as_ref().and_then(Dns::broken) {
+            return fail(format!("dns.{field}"), rule);
+        }
+        let wans = self.wan.iter().map(|wan| &wan.name).collect();
+        self.firewall
+            .broken(&wans, &names)
+            .map_or(Ok(()), |(path, rule)| fail(format!("firewall.{path}"), rule))
     }
 
     /// The interface whose network holds `address`.
@@ -173,8 +237,14 @@ impl NetworkConfig {
     pub fn interface_towards(&self, address: IpAddr) -> Option<String> {
         let lans = self.lan.iter().flat_map(|lan| lan.addresses.iter().map(|net| (net, lan.bridge())));
         let wans = self.wan.iter().flat_map(|wan| {
-            let v4 = wan.ipv4.iter().map(|WanV4::Static { address, .. }| address);
-            let v6 = wan.ipv6.iter().map(|WanV6::Static { address, .. }| address);
+            let v4 = wan.ipv4.iter().filter_map(|v4| match v4 {
+                WanV4::Static { address, .. } => Some(address),
+                WanV4::Dhcp => None,
+            });
+            let v6 = wan.ipv6.iter().filter_map(|v6| match v6 {
+                WanV6::Static { address, .. } => Some(address),
+                WanV6::Auto => None,
+            });
             v4.chain(v6).map(|net| (net, wan.port.to_string()))
         });
         lans.chain(wans)
@@ -212,6 +282,12 @@ impl Wan {
         }
         if self.mtu.is_some_and(|mtu| !(1280..=9000).contains(&mtu)) {
             return Some(("mtu", "1280 to 9000"));
+        }
+        if !services::are_servers(&self.servers) {
+            return Some(("servers", services::SERVERS));
+        }
+        if self.check.len() > 4 || !services::are_servers(&self.check) {
+            return Some(("check", "at most 4 addresses of hosts"));
         }
         if let Some(WanV4::Static { address, .. }) = &self.ipv4
             && !(address.address().is_ipv4() && is_host(address))
@@ -263,132 +339,3 @@ fn is_host(net: &IpNet) -> bool {
         _ => true,
     }
 }
-
-/// Names an uplink or a local network: 1 to 12 characters of `a-z`, `0-9` and `-`, the first a letter. With a prefix
-/// of three it is still a name for an interface. `wan`, `lan`, `vpn`, `box` and `any` mean something else in rules.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ZoneName(String);
-
-/// Text that is not a zone's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a name is 1 to 12 characters of a-z, 0-9 and -, the first a letter, and not wan, lan, vpn, box or any"
-)]
-pub struct ZoneNameError;
-
-impl ZoneName {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ZoneName {
-    type Err = ZoneNameError;
-
-    fn from_str(text: &str) -> Result<Self, ZoneNameError> {
-        let allowed = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
-        let begins = text.bytes().next().is_some_and(|octet| octet.is_ascii_lowercase());
-        let reserved = ["wan", "lan", "vpn", "box", "any"].contains(&text);
-        if begins && text.len() <= 12 && text.bytes().all(allowed) && !reserved {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ZoneNameError)
-        }
-    }
-}
-
-/// An Ethernet port of the box as the kernel names it, or one 802.1Q VLAN on it: `eth1` or `eth1.20`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Port {
-    device: String,
-    vlan: Option<u16>,
-}
-
-/// Text that is not a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a port is an interface such as eth1, or a VLAN on it such as eth1.20, 15 characters at most, VLAN 1 to 4094"
-)]
-pub struct PortError;
-
-impl Port {
-    /// The physical interface.
-    #[must_use]
-    pub fn device(&self) -> &str {
-        &self.device
-    }
-
-    /// The VLAN identifier, 1 to 4094; none = untagged.
-    #[must_use]
-    pub const fn vlan(&self) -> Option<u16> {
-        self.vlan
-    }
-}
-
-impl FromStr for Port {
-    type Err = PortError;
-
-    fn from_str(text: &str) -> Result<Self, PortError> {
-        let (device, vlan) = match text.split_once('.') {
-            None => (text, None),
-            Some((device, id)) => {
-                let plain = !id.starts_with('0') && id.bytes().all(|octet| octet.is_ascii_digit());
-                let id = id.parse().ok().filter(|id| plain && (1..=4094).contains(id));
-                (device, Some(id.ok_or(PortError)?))
-            }
-        };
-        let allowed = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-        // Bridges are the agent's own, and the loopback is nobody's port.
-        let ours = device.starts_with("br-") || device == "lo";
-        if device.is_empty() || text.len() > 15 || !device.bytes().all(allowed) || ours {
-            return Err(PortError);
-        }
-        Ok(Self { device: device.to_owned(), vlan })
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.vlan {
-            None => f.write_str(&self.device),
-            Some(id) => write!(f, "{}.{id}", self.device),
-        }
-    }
-}
-
-impl fmt::Display for ZoneName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-macro_rules! text {
-    ($type:ty, $error:ty) => {
-        impl TryFrom<String> for $type {
-            type Error = $error;
-
-            fn try_from(text: String) -> Result<Self, $error> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(value: $type) -> Self {
-                value.to_string()
-            }
-        }
-
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
-            }
-        }
-    };
-}
-
-text!(ZoneName, ZoneNameError);
-text!(Port, PortError);

@@ -26,8 +26,7 @@ pub fn ruleset(interface: &str, config: &TunnelConfig) -> Option<String> {
     if groups.is_empty() {
         return Some(NONE.to_owned());
     }
-    let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
-    if interface.is_empty() || !interface.bytes().all(plain) {
+    if !is_plain(interface) {
         return None;
     }
     let mut text = format!("{NONE}table inet {TABLE} {{\n");
@@ -69,14 +68,7 @@ fn sets(text: &mut String, name: &str, members: &[IpAddr]) {
 }
 
 fn lines(text: &mut String, rule: &Rule) {
-    let what = match (rule.protocol, ports(&rule.ports)) {
-        (None, _) => String::new(),
-        (Some(Protocol::Icmp), _) => "meta l4proto { icmp, ipv6-icmp } ".to_owned(),
-        (Some(Protocol::Tcp), None) => "meta l4proto tcp ".to_owned(),
-        (Some(Protocol::Udp), None) => "meta l4proto udp ".to_owned(),
-        (Some(Protocol::Tcp), Some(ports)) => format!("tcp dport {{ {ports} }} "),
-        (Some(Protocol::Udp), Some(ports)) => format!("udp dport {{ {ports} }} "),
-    };
+    let what = protocol(rule.protocol, &rule.ports);
     let verdict = match rule.action {
         RuleAction::Allow => "accept",
         RuleAction::Deny => "drop",
@@ -88,6 +80,24 @@ fn lines(text: &mut String, rule: &Rule) {
     for net in rule.to.iter().map(IpNet::network) {
         let family = if net.address().is_ipv4() { "ip" } else { "ip6" };
         let _ = writeln!(text, "{family} daddr {net} {what}counter {verdict}");
+    }
+}
+
+/// Whether an interface's name can be written in a rule. The tunnel names its own.
+pub(crate) fn is_plain(interface: &str) -> bool {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
+    !interface.is_empty() && interface.bytes().all(plain)
+}
+
+/// What a rule says about the protocol, and nothing for any.
+pub(crate) fn protocol(protocol: Option<Protocol>, ranges: &[PortRange]) -> String {
+    match (protocol, ports(ranges)) {
+        (None, _) => String::new(),
+        (Some(Protocol::Icmp), _) => "meta l4proto { icmp, ipv6-icmp } ".to_owned(),
+        (Some(Protocol::Tcp), None) => "meta l4proto tcp ".to_owned(),
+        (Some(Protocol::Udp), None) => "meta l4proto udp ".to_owned(),
+        (Some(Protocol::Tcp), Some(ports)) => format!("tcp dport {{ {ports} }} "),
+        (Some(Protocol::Udp), Some(ports)) => format!("udp dport {{ {ports} }} "),
     }
 }
 

@@ -4,8 +4,14 @@
 //! protocol number, so it removes its own addresses and routes when they are no longer wanted, also after a
 //! restart, and never touches what someone else put there.
 
+pub mod dhcp6;
+pub mod firewall;
+pub mod health;
+pub mod icmp;
 pub mod kernel;
+pub mod lease;
 pub mod plan;
+pub mod services;
 
 use std::collections::BTreeSet;
 use verona_contract::config::TunnelConfig;

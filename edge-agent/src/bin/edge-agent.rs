@@ -16,6 +16,10 @@ use verona_contract::provisioning::FactoryRecord;
 const MAX_RECORD: usize = 256 * 1024;
 
 fn main() -> ExitCode {
+    // A DHCP client of the agent calls: that needs none of the rest.
+    if let Some(code) = edge_agent::network::dhcp::report() {
+        return code;
+    }
     let settings = Settings::from_command_line();
     let filter = EnvFilter::try_from_env("VERONA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();

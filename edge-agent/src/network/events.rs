@@ -26,7 +26,7 @@ type News = Pin<Box<dyn futures_util::Stream<Item = ()> + Send>>;
 
 /// A subscription, made when it is first asked and again when it breaks.
 #[derive(Default)]
-pub struct Events(Option<(News, Connection)>);
+pub(crate) struct Events(Option<(News, Connection)>);
 
 /// Ends with its owner.
 struct Connection(JoinHandle<()>);
@@ -40,7 +40,7 @@ impl Drop for Connection {
 impl Events {
     /// Waits until something changed, then `settle` longer for what comes with it. A new subscription counts as a
     /// change: nobody knows what happened before it.
-    pub async fn next(&mut self, settle: Duration) {
+    pub(crate) async fn next(&mut self, settle: Duration) {
         match &mut self.0 {
             None => self.subscribe().await,
             Some((news, _)) => {

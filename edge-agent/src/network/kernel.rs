@@ -68,6 +68,19 @@ pub async fn converge(desired: &Desired) -> Result<Outcome, KernelError> {
     result
 }
 
+/// Reads what the kernel has.
+///
+/// # Errors
+///
+/// [`KernelError`].
+pub async fn read() -> Result<Actual, KernelError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(KernelError::Socket)?;
+    let connection = tokio::spawn(connection);
+    let result = Kernel(handle).read().await;
+    connection.abort();
+    result
+}
+
 struct Kernel(Handle);
 
 /// Numbers of links by name.

@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use std::sync::Arc;
 use uuid::Uuid;
 use verona_contract::api::{Edge, EdgeCreated, NewEdge};
+use verona_contract::config::NetworkConfig;
 use verona_contract::key::Secret;
 use verona_contract::problem::Problem;
 
@@ -96,6 +97,52 @@ pub(crate) async fn show(
     let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
     let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
     Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.to_api(center.seen.last(id))))
+}
+
+/// The edge's own network.
+#[utoipa::path(get, path = "/v1/admin/edges/{id}/network", tag = "administration",
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, description = "As in its configuration", body = serde_json::Value),
+        (status = 404, body = Problem)))]
+pub(crate) async fn network(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+) -> Result<axum::Json<NetworkConfig>, Failure> {
+    let unparsable = || Failure::not_found(format!("no edge {id}"));
+    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
+    Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.network))
+}
+
+/// Replaces the edge's own network: uplinks, local networks, routes, firewall, names. What is left out is removed
+/// from the box.
+#[utoipa::path(post, path = "/v1/admin/edges/{id}/network", tag = "administration",
+    request_body(content = serde_json::Value, description = "As in its configuration"),
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, description = "As it is stored", body = serde_json::Value),
+        (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn set_network(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+    Json(network): Json<NetworkConfig>,
+) -> Result<axum::Json<NetworkConfig>, Failure> {
+    let unparsable = || Failure::not_found(format!("no edge {id}"));
+    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    // Here it costs a message; on the box, the configuration.
+    network.check().map_err(|error| Failure::bad(error.to_string()))?;
+    let (scope, stored) = (caller.scope, network.clone());
+    let owner = center
+        .db
+        .write(move |transaction| {
+            let edge = edges::by_id(transaction, scope, id)?.ok_or_else(|| unknown(id))?;
+            edges::set_network(transaction, id, &stored)?;
+            Ok::<_, Failure>(edge.owner)
+        })
+        .await?;
+    center.composer.mark(owner);
+    Ok(axum::Json(network))
 }
 
 fn check(edge: &NewEdge) -> Result<(), Failure> {

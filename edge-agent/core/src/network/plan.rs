@@ -4,10 +4,12 @@
 //! stand in the table of uplinks and in the main table, the preferred one with the lowest metric. An uplink that
 //! does not carry goes behind all others but stays: with none that carries, the preferred one is tried.
 
-use super::kernel::{Desired, Kind, Link, MAIN, Route, Rule};
-use std::net::IpAddr;
+use super::dhcp6::Lease as Lease6;
+use super::kernel::{Actual, Desired, Kind, Link, MAIN, Route, Rule};
+use super::lease::Lease;
+use std::net::{IpAddr, Ipv6Addr};
 use verona_contract::config::NetworkConfig;
-use verona_contract::config::network::{Port, Wan, WanV4, WanV6};
+use verona_contract::config::network::{Lan, Port, Wan, WanV4, WanV6};
 use verona_contract::ipnet::IpNet;
 
 /// The table of all uplinks, for the tunnel's own packets: no route into the tunnel is in it.
@@ -18,11 +20,45 @@ pub const UPLINKS: u32 = 1190;
 pub struct Uplink {
     /// Whether its checks pass, or none were asked for.
     pub carries: bool,
+    /// What its DHCP client was given, if it has one.
+    pub lease: Option<Lease>,
+    /// What its DHCPv6 client was given, if it has one.
+    pub lease6: Option<Lease6>,
+    /// The router that the line told of.
+    pub router6: Option<Ipv6Addr>,
+    /// The addresses that the kernel made itself from what the line told.
+    pub made6: Vec<Ipv6Addr>,
+}
+
+impl Uplink {
+    /// What the line of `port` told the kernel.
+    pub fn learn(&mut self, port: &str, actual: &Actual) {
+        let all = IpNet::everything(true);
+        let foreign = actual.routes.iter().filter(|(_, ours)| !ours).map(|(route, _)| route);
+        self.router6 = foreign
+            .filter(|route| route.link == port && route.to == all && route.table == MAIN)
+            .find_map(|route| match route.via {
+                Some(IpAddr::V6(router)) => Some(router),
+                _ => None,
+            });
+        let here = actual.addresses.iter().filter(|(link, _, ours)| link == port && !ours);
+        self.made6 = here.filter_map(|(_, net, _)| global(net.address())).collect();
+    }
+}
+
+/// An address that others than neighbours know.
+fn global(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V6(v6) if v6.segments()[0] & 0xe000 == 0x2000 || v6.segments()[0] & 0xfe00 == 0xfc00 => {
+            Some(v6)
+        }
+        _ => None,
+    }
 }
 
 impl Default for Uplink {
     fn default() -> Self {
-        Self { carries: true }
+        Self { carries: true, lease: None, lease6: None, router6: None, made6: Vec::new() }
     }
 }
 
@@ -51,10 +87,13 @@ pub fn plan(config: &NetworkConfig, uplinks: &[Uplink]) -> Desired {
         for (at, net) in lan.addresses.iter().enumerate() {
             desired.addresses.insert((bridge.clone(), *net), format!("{path}.addresses[{at}]"));
         }
+        if let Some(net) = delegated(lan, config, uplinks) {
+            desired.addresses.insert((bridge.clone(), net), format!("{path}.ipv6"));
+        }
     }
     for (index, wan) in config.wan.iter().enumerate() {
-        let carries = uplinks.get(index).is_none_or(|uplink| uplink.carries);
-        add_uplink(&mut desired, wan, index, carries);
+        let nothing = Uplink::default();
+        add_uplink(&mut desired, wan, index, uplinks.get(index).unwrap_or(&nothing));
     }
     for (index, route) in config.routes.iter().enumerate() {
         // The contract's check found the interface.
@@ -68,7 +107,7 @@ pub fn plan(config: &NetworkConfig, uplinks: &[Uplink]) -> Desired {
             let near =
                 Rule { priority: 1000, v6, from: None, mark: None, table: MAIN, without_default: true };
             let tunnel = Rule {
-                priority: 1100,
+                priority: 1300,
                 mark: Some(TUNNEL_MARK),
                 table: UPLINKS,
                 without_default: false,
@@ -78,6 +117,47 @@ pub fn plan(config: &NetworkConfig, uplinks: &[Uplink]) -> Desired {
         }
     }
     desired
+}
+
+/// The kernel's switches that the network needs, as path below `/proc/sys/net` and value.
+#[must_use]
+pub fn switches(config: &NetworkConfig) -> Vec<(String, &'static str)> {
+    if config.is_empty() {
+        return Vec::new();
+    }
+    let mut switches =
+        vec![("ipv4/ip_forward".to_owned(), "1"), ("ipv6/conf/all/forwarding".to_owned(), "1")];
+    for wan in &config.wan {
+        let port = &wan.port;
+        // An answer may come in where the main table would not send its question.
+        switches.push((format!("ipv4/conf/{port}/rp_filter"), "2"));
+        // Nobody on the line may hand out addresses or routes that the configuration does not ask for.
+        let told = wan.ipv6 == Some(WanV6::Auto);
+        // With 2 also by a router, which the box is. The kernel's own default route stands behind ours.
+        switches.push((format!("ipv6/conf/{port}/accept_ra"), if told { "2" } else { "0" }));
+        switches.push((format!("ipv6/conf/{port}/ra_defrtr_metric"), "4096"));
+    }
+    switches
+}
+
+/// The name servers of the uplinks, each once, those of uplinks that carry first.
+#[must_use]
+pub fn servers(config: &NetworkConfig, uplinks: &[Uplink]) -> Vec<IpAddr> {
+    let nothing = Uplink::default();
+    let mut servers = Vec::new();
+    for carrying in [true, false] {
+        for (index, wan) in config.wan.iter().enumerate() {
+            let uplink = uplinks.get(index).unwrap_or(&nothing);
+            let told = uplink.lease.iter().flat_map(|lease| &lease.servers);
+            let told6 = uplink.lease6.iter().flat_map(|lease| &lease.servers);
+            for server in wan.servers.iter().chain(told).chain(told6).filter(|_| uplink.carries == carrying) {
+                if !servers.contains(server) {
+                    servers.push(*server);
+                }
+            }
+        }
+    }
+    servers
 }
 
 fn add_port(desired: &mut Desired, port: &Port, bridge: Option<&str>, mtu: Option<u16>, path: &str) {
@@ -94,36 +174,78 @@ fn add_port(desired: &mut Desired, port: &Port, bridge: Option<&str>, mtu: Optio
     desired.links.insert(port.to_string(), (vlan, path.to_owned()));
 }
 
-fn add_uplink(desired: &mut Desired, wan: &Wan, index: usize, carries: bool) {
+fn add_uplink(desired: &mut Desired, wan: &Wan, index: usize, uplink: &Uplink) {
     let path = format!("network.wan[{index}]");
-    add_port(desired, &wan.port, None, wan.mtu, &format!("{path}.port"));
+    let lease = uplink.lease.as_ref().filter(|_| wan.ipv4 == Some(WanV4::Dhcp));
+    let mtu = wan.mtu.or_else(|| lease.and_then(|lease| lease.mtu));
+    add_port(desired, &wan.port, None, mtu, &format!("{path}.port"));
     let link = wan.port.to_string();
     // At most four.
     let order = index as u32;
     let table = UPLINKS + 1 + order;
-    let v4 =
-        wan.ipv4.as_ref().map(|WanV4::Static { address, gateway }| (*address, IpAddr::V4(*gateway), "ipv4"));
-    let v6 =
-        wan.ipv6.as_ref().map(|WanV6::Static { address, gateway }| (*address, IpAddr::V6(*gateway), "ipv6"));
-    for (address, gateway, family) in v4.into_iter().chain(v6) {
+    for (family, Reach { add, sources, gateway }) in reaches(wan, lease, uplink) {
         let path = format!("{path}.{family}");
-        desired.addresses.insert((link.clone(), address), path.clone());
-        let metric = order + 1 + if carries { 0 } else { 1000 };
+        if let Some(address) = add {
+            desired.addresses.insert((link.clone(), address), path.clone());
+        }
+        let Some(gateway) = gateway else { continue };
+        let metric = order + 1 + if uplink.carries { 0 } else { 1000 };
         for (table, metric) in [(table, 1), (UPLINKS, metric), (MAIN, metric)] {
-            let route = Route {
-                to: IpNet::everything(gateway.is_ipv6()),
-                via: Some(gateway),
-                link: link.clone(),
-                table,
-                metric,
-            };
+            let to = IpNet::everything(gateway.is_ipv6());
+            let route = Route { to, via: Some(gateway), link: link.clone(), table, metric };
             desired.routes.insert(route, path.clone());
         }
-        let (priority, v6, from) = (1200 + order, gateway.is_ipv6(), Some(address.address()));
-        let answers = Rule { priority, v6, from, mark: None, table, without_default: false };
-        let marked = Rule { from: None, mark: Some(mark(index)), ..answers };
-        desired.rules.extend([answers, marked]);
+        let (priority, v6) = (1200 + order, gateway.is_ipv6());
+        let marked =
+            Rule { priority, v6, from: None, mark: Some(mark(index)), table, without_default: false };
+        let answers = sources.into_iter().map(|from| Rule { from: Some(from), mark: None, ..marked.clone() });
+        desired.rules.extend(answers);
+        desired.rules.insert(marked);
     }
+}
+
+/// How one family gets out by an uplink.
+struct Reach {
+    /// The address that the line needs.
+    add: Option<IpNet>,
+    /// All addresses that are the line's.
+    sources: Vec<IpAddr>,
+    gateway: Option<IpAddr>,
+}
+
+fn reaches(wan: &Wan, lease: Option<&Lease>, uplink: &Uplink) -> Vec<(&'static str, Reach)> {
+    let one = |net: IpNet, gateway| Reach { add: Some(net), sources: vec![net.address()], gateway };
+    let v4 = wan.ipv4.as_ref().and_then(|v4| match v4 {
+        WanV4::Static { address, gateway } => Some(one(*address, Some(IpAddr::V4(*gateway)))),
+        WanV4::Dhcp => lease.map(|lease| one(lease.address, lease.gateway.map(IpAddr::V4))),
+    });
+    let v6 = wan.ipv6.as_ref().map(|v6| match v6 {
+        WanV6::Static { address, gateway } => one(*address, Some(IpAddr::V6(*gateway))),
+        WanV6::Auto => {
+            let given = uplink.lease6.as_ref().and_then(|lease| lease.address).map(|(address, _)| address);
+            // What was given may be what the kernel found as ours before: it is no longer among `made6`.
+            let sources = given.iter().chain(&uplink.made6).copied().map(IpAddr::V6).collect();
+            let add = given.map(|address| IpNet::host(address.into()));
+            Reach { add, sources, gateway: uplink.router6.map(IpAddr::V6) }
+        }
+    });
+    v4.map(|v4| ("ipv4", v4)).into_iter().chain(v6.map(|v6| ("ipv6", v6))).collect()
+}
+
+/// The box's address in the network that `lan` gets from an uplink's prefix. None while there is no prefix, or it is
+/// too small for that.
+#[must_use]
+pub fn delegated(lan: &Lan, config: &NetworkConfig, uplinks: &[Uplink]) -> Option<IpNet> {
+    let wanted = lan.ipv6.as_ref()?;
+    let index = config.wan.iter().position(|wan| wan.name == wanted.from)?;
+    let (prefix, _) = uplinks.get(index)?.lease6.as_ref()?.prefix?;
+    let IpAddr::V6(first) = prefix.address() else { return None };
+    let networks = 1_u32.checked_shl(64 - u32::from(prefix.prefix())).unwrap_or(u32::MAX);
+    if u32::from(wanted.subnet) >= networks {
+        return None;
+    }
+    let address = u128::from(first) | u128::from(wanted.subnet) << 64 | 1;
+    IpNet::new(IpAddr::V6(address.into()), 64).ok()
 }
 
 #[cfg(test)]

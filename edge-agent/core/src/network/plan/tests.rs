@@ -35,13 +35,47 @@ fn local_networks_and_their_ports() {
 #[test]
 fn uplinks_stand_in_order_and_one_that_does_not_carry_goes_behind() {
     let both = plan(&golden(), &[]);
-    assert_eq!(metrics(&both, MAIN), [("eth0", 1), ("eth1.30", 2)]);
+    assert_eq!(metrics(&both, MAIN), [("eth0", 1), ("eth3", 3)], "the second has no lease");
     assert_eq!(metrics(&both, UPLINKS), metrics(&both, MAIN));
-    let failed = plan(&golden(), &[Uplink { carries: false }, Uplink { carries: true }]);
-    assert_eq!(metrics(&failed, MAIN), [("eth1.30", 2), ("eth0", 1001)]);
-    let none = plan(&golden(), &[Uplink { carries: false }, Uplink { carries: false }]);
-    assert_eq!(metrics(&none, MAIN), [("eth0", 1001), ("eth1.30", 1002)], "the preferred one is tried");
+    let failing = Uplink { carries: false, ..Uplink::default() };
+    let failed = plan(&golden(), std::slice::from_ref(&failing));
+    assert_eq!(metrics(&failed, MAIN), [("eth3", 3), ("eth0", 1001)]);
+    let none = plan(&golden(), &[failing.clone(), failing.clone(), failing]);
+    assert_eq!(metrics(&none, MAIN), [("eth0", 1001), ("eth3", 1003)], "the preferred one is tried");
     assert_eq!(metrics(&failed, UPLINKS + 1), [("eth0", 1)], "its own table does not change");
+}
+
+fn lease() -> Lease {
+    Lease {
+        address: "203.0.113.20/24".parse().unwrap(),
+        gateway: Some([203, 0, 113, 1].into()),
+        servers: vec![[203, 0, 113, 53].into(), [192, 0, 2, 53].into()],
+        mtu: Some(1454),
+        seconds: 600,
+    }
+}
+
+#[test]
+fn a_lease_is_as_good_as_an_address_on_paper() {
+    let uplinks = [Uplink::default(), Uplink { lease: Some(lease()), ..Uplink::default() }];
+    let desired = plan(&golden(), &uplinks);
+    assert_eq!(metrics(&desired, MAIN), [("eth0", 1), ("eth1.30", 2), ("eth3", 3)]);
+    assert_eq!(desired.links["eth1.30"].0.mtu, Some(1454));
+    assert!(desired.addresses.contains_key(&("eth1.30".into(), "203.0.113.20/24".parse().unwrap())));
+    assert_eq!(servers(&golden(), &uplinks).len(), 2, "each server once");
+    // A lease that is left over from another configuration is none.
+    let stray = [Uplink { lease: Some(lease()), ..Uplink::default() }];
+    assert_eq!(plan(&golden(), &stray), plan(&golden(), &[]));
+}
+
+#[test]
+fn servers_of_uplinks_that_carry_come_first() {
+    let uplinks = [
+        Uplink { carries: false, ..Uplink::default() },
+        Uplink { lease: Some(lease()), ..Uplink::default() },
+    ];
+    let first = servers(&golden(), &uplinks)[0];
+    assert_eq!(first, IpAddr::from([203, 0, 113, 53]));
 }
 
 #[test]
@@ -53,9 +87,72 @@ fn answers_leave_where_their_questions_came_in() {
     };
     assert_eq!(table("192.0.2.2"), Some((1200, UPLINKS + 1)));
     assert_eq!(table("2001:db8::2"), Some((1200, UPLINKS + 1)));
-    assert_eq!(table("198.51.100.7"), Some((1201, UPLINKS + 2)));
+    assert_eq!(table("198.51.100.7"), Some((1202, UPLINKS + 3)));
     let marked = desired.rules.iter().filter(|rule| rule.mark == Some(TUNNEL_MARK));
     assert!(marked.clone().count() == 2 && marked.clone().all(|rule| rule.table == UPLINKS));
     let first = desired.rules.first().unwrap();
     assert!(first.without_default && first.table == MAIN, "what is near is near for everyone");
+}
+
+fn lease6(prefix: &str) -> Lease6 {
+    Lease6 {
+        server: vec![1],
+        address: Some(("2001:db8:ff::7".parse().unwrap(), 600)),
+        prefix: Some((prefix.parse().unwrap(), 600)),
+        servers: vec!["2001:db8::53".parse().unwrap()],
+        aftr: None,
+        renew: 300,
+        rebind: 480,
+    }
+}
+
+#[test]
+fn a_prefix_is_dealt_out_to_local_networks() {
+    let uplink = |prefix: &str| Uplink { lease6: Some(lease6(prefix)), ..Uplink::default() };
+    let address = |prefix: &str| {
+        let desired = plan(&golden(), &[Uplink::default(), uplink(prefix)]);
+        let found = desired.addresses.into_iter().find(|(_, path)| path == "network.lan[1].ipv6");
+        found.map(|((link, net), _)| (link, net.to_string()))
+    };
+    assert_eq!(address("2001:db8:1200::/56"), Some(("br-guests".into(), "2001:db8:1200:5::1/64".into())));
+    assert_eq!(address("2001:db8:1200:20::/60"), Some(("br-guests".into(), "2001:db8:1200:25::1/64".into())));
+    assert_eq!(address("2001:db8:1200::/64"), None, "it has no sixth network");
+}
+
+#[test]
+fn what_the_line_tells_the_kernel_is_used() {
+    let mut actual = Actual::default();
+    let route = |link: &str, via: &str, metric| Route {
+        to: IpNet::everything(true),
+        via: via.parse().ok(),
+        link: link.into(),
+        table: MAIN,
+        metric,
+    };
+    actual.routes.push((route("eth0", "fe80::9", 4096), false));
+    actual.routes.push((route("eth1.30", "fe80::7", 2), true));
+    actual.routes.push((route("eth1.30", "fe80::1", 4096), false));
+    for (net, ours) in [("fe80::5/64", false), ("2001:db8:7::5/64", false), ("2001:db8:ff::7/128", true)] {
+        actual.addresses.push(("eth1.30".into(), net.parse().unwrap(), ours));
+    }
+    let mut uplink = Uplink { lease6: Some(lease6("2001:db8:1200::/56")), ..Uplink::default() };
+    uplink.learn("eth1.30", &actual);
+    assert_eq!(uplink.router6, "fe80::1".parse().ok());
+    let desired = plan(&golden(), &[Uplink::default(), uplink]);
+    let table = UPLINKS + 2;
+    let out = Route { table, ..route("eth1.30", "fe80::1", 1) };
+    assert!(desired.routes.contains_key(&out), "{:?}", desired.routes);
+    let sources: Vec<String> = desired
+        .rules
+        .iter()
+        .filter(|rule| rule.table == table)
+        .filter_map(|rule| rule.from)
+        .map(|from| from.to_string())
+        .collect();
+    assert_eq!(sources, ["2001:db8:7::5", "2001:db8:ff::7"]);
+    assert!(switches(&golden()).contains(&("ipv6/conf/eth1.30/accept_ra".into(), "2")));
+    assert!(
+        switches(&golden()).contains(&("ipv6/conf/eth0/accept_ra".into(), "0")),
+        "nobody asked for it there"
+    );
 }

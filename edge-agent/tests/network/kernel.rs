@@ -1,78 +1,8 @@
-//! The box's own network against a real kernel, in network namespaces that the test makes. Needs root.
+//! Links, addresses, routes and rules against a real kernel.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail as the test does")]
-
-use edge_agent::network::{Network, Order, Reports};
+use crate::agent::{Agent, SOON};
 use lab::{Namespace, Run, wait};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
-use verona_contract::api::Rejected;
-use verona_contract::config::NetworkConfig;
-
-const SOON: Duration = Duration::from_secs(5);
-
-/// The agent's part under test, on a thread inside a namespace.
-struct Agent {
-    place: Namespace,
-    orders: Option<watch::Sender<Option<Order>>>,
-    reports: Reports,
-    notes: Arc<Mutex<Vec<String>>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    runtime: Runtime,
-}
-
-impl Agent {
-    fn start(place: &Namespace) -> Self {
-        let (orders, receiver) = watch::channel(None);
-        let notes = Arc::new(Mutex::new(Vec::new()));
-        let take = notes.clone();
-        let network = Network::new(receiver, Box::new(move |draft| take.lock().unwrap().push(draft.event)));
-        let reports = network.reports();
-        let inside = place.clone();
-        let thread = std::thread::spawn(move || {
-            inside
-                .enter(|| {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(network.run());
-                })
-                .unwrap();
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { place: place.clone(), orders: Some(orders), reports, notes, thread: Some(thread), runtime }
-    }
-
-    /// Gives a configuration and waits for what came of it.
-    fn order(&mut self, seq: u64, network: Value) -> Vec<Rejected> {
-        let network: NetworkConfig = serde_json::from_value(network).unwrap();
-        network.check().unwrap();
-        self.orders.as_ref().unwrap().send(Some(Order { seq, network })).unwrap();
-        self.runtime.block_on(self.reports.rejected(seq))
-    }
-
-    fn ip(&self, arguments: &str) -> String {
-        self.place.output("ip", &arguments.split(' ').collect::<Vec<_>>()).unwrap()
-    }
-
-    fn comes(&self, what: &str, arguments: &str, text: &str) {
-        let shown = || self.ip(arguments).contains(text);
-        wait::until(what, SOON, shown).unwrap_or_else(|error| panic!("{error}: {}", self.ip(arguments)));
-    }
-
-    fn noted(&self, event: &str) -> usize {
-        self.notes.lock().unwrap().iter().filter(|one| *one == event).count()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Nobody can give orders any more: it ends.
-        self.orders.take();
-        let _ = self.thread.take().map(std::thread::JoinHandle::join);
-    }
-}
 
 /// A box with two ports, `p0` and `p1`, each with a cable to a namespace of its own.
 fn two_ports(run: &Run) -> (Namespace, [Namespace; 2]) {

@@ -1,0 +1,289 @@
+//! The zone firewall, address translation and marks of the box's own network, as one transaction of nftables.
+//!
+//! A table of ours is replaced as a whole, between two packets. Everything in the text is a number, an address, or a
+//! name whose characters the contract checked. A configuration without a network has no table: whoever manages the
+//! interfaces then manages what passes them.
+
+use super::plan::{TUNNEL_MARK, mark};
+use crate::groups::{is_plain, protocol};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use verona_contract::config::NetworkConfig;
+use verona_contract::config::network::Lan;
+use verona_contract::config::network::firewall::{PortForward, Zone, ZoneRule};
+use verona_contract::groups::{Protocol, RuleAction};
+use verona_contract::ipnet::IpNet;
+
+/// The table, of family inet.
+pub const TABLE: &str = "verona_network";
+
+/// Takes the table away, whether or not it is there.
+pub const NONE: &str = "table inet verona_network\ndelete table inet verona_network\n";
+
+/// What the rules depend on besides the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Around {
+    /// The tunnel's interface; none before the tunnel runs.
+    pub tunnel: Option<String>,
+    /// The tunnel's UDP port.
+    pub listen_port: u16,
+    /// The MTU of each interface that is there, octets.
+    pub mtus: BTreeMap<String, u32>,
+}
+
+/// The transaction that puts the firewall of `config` in force.
+#[must_use]
+pub fn ruleset(config: &NetworkConfig, around: &Around) -> String {
+    if config.wan.is_empty() && config.lan.is_empty() {
+        return NONE.to_owned();
+    }
+    let zones = Zones::of(config, around);
+    let mut text = format!("{NONE}table inet {TABLE} {{\n");
+    if let Some(most) = config.firewall.host_connections {
+        for (suffix, kind, family) in [("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")] {
+            let _ = writeln!(text, "set hosts_{suffix} {{ type {kind}; size 65536; flags dynamic; }}");
+            let _ = writeln!(
+                text,
+                "chain limit_{suffix} {{ add @hosts_{suffix} {{ {family} saddr ct count over {most} }} counter drop; }}"
+            );
+        }
+    }
+    rules(&mut text, config, &zones);
+    input(&mut text, around, &zones);
+    forward(&mut text, config, &zones);
+    translation(&mut text, config, &zones);
+    segments(&mut text, config, around);
+    marks(&mut text, config, around);
+    text.push_str("}\n");
+    text
+}
+
+/// The interfaces of each zone, as text for a rule; empty = none.
+struct Zones<'a> {
+    config: &'a NetworkConfig,
+    wan: Vec<String>,
+    lan: Vec<String>,
+    vpn: Vec<String>,
+}
+
+impl<'a> Zones<'a> {
+    fn of(config: &'a NetworkConfig, around: &Around) -> Self {
+        Self {
+            config,
+            wan: config.wan.iter().map(|wan| wan.port.to_string()).collect(),
+            lan: config.lan.iter().map(Lan::bridge).collect(),
+            vpn: around.tunnel.iter().filter(|name| is_plain(name)).cloned().collect(),
+        }
+    }
+
+    /// None for a zone that nothing can match now; an empty text for everything.
+    fn matching(&self, zone: &Zone, side: &str) -> Option<String> {
+        match zone {
+            Zone::Any | Zone::Box => Some(String::new()),
+            Zone::Wan => interfaces(side, &self.wan),
+            Zone::Lan => interfaces(side, &self.lan),
+            Zone::Vpn => interfaces(side, &self.vpn),
+            Zone::Named(name) => {
+                let wan =
+                    self.config.wan.iter().find(|wan| wan.name == *name).map(|wan| wan.port.to_string());
+                let lan = self.config.lan.iter().find(|lan| lan.name == *name).map(Lan::bridge);
+                interfaces(side, &wan.or(lan).into_iter().collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+fn interfaces(side: &str, names: &[String]) -> Option<String> {
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    (!quoted.is_empty()).then(|| format!("{side} {{ {} }} ", quoted.join(", ")))
+}
+
+fn rules(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
+    for (chain, to_box) in [("rules_input", true), ("rules_forward", false)] {
+        let _ = writeln!(text, "chain {chain} {{");
+        let here = config.firewall.rules.iter().filter(|rule| (rule.to == Zone::Box) == to_box);
+        here.for_each(|rule| zone_rule(text, rule, zones));
+        text.push_str("}\n");
+    }
+}
+
+fn zone_rule(text: &mut String, rule: &ZoneRule, zones: &Zones<'_>) {
+    let (Some(from), Some(to)) = (zones.matching(&rule.from, "iifname"), zones.matching(&rule.to, "oifname"))
+    else {
+        return;
+    };
+    let what = protocol(rule.protocol, &rule.ports);
+    let verdict = match rule.action {
+        RuleAction::Allow => "accept",
+        RuleAction::Deny => "drop",
+    };
+    for (v6, family) in [(false, "ip"), (true, "ip6")] {
+        let of = |nets: &[IpNet]| -> Vec<String> {
+            let nets = nets.iter().filter(|net| net.address().is_ipv6() == v6);
+            nets.map(|net| net.network().to_string()).collect()
+        };
+        let (sources, destinations) = (of(&rule.sources), of(&rule.destinations));
+        if sources.is_empty() != rule.sources.is_empty()
+            || destinations.is_empty() != rule.destinations.is_empty()
+        {
+            continue;
+        }
+        if rule.sources.is_empty() && rule.destinations.is_empty() && v6 {
+            // The one without addresses is for both families.
+            continue;
+        }
+        // A line for each pair: networks in one set must not overlap.
+        let side = |nets: Vec<String>, side: &str| match nets.is_empty() {
+            true => vec![String::new()],
+            false => nets.iter().map(|net| format!("{family} {side} {net} ")).collect(),
+        };
+        for source in side(sources, "saddr") {
+            for destination in side(destinations.clone(), "daddr") {
+                let _ = writeln!(text, "{from}{to}{source}{destination}{what}counter {verdict}");
+            }
+        }
+    }
+}
+
+/// What is for the box itself.
+fn input(text: &mut String, around: &Around, zones: &Zones<'_>) {
+    let mut line = |line: &str| text.push_str(&format!("{line}\n"));
+    line("chain input {\ntype filter hook input priority filter; policy drop;");
+    line("iifname \"lo\" accept\nct state established,related accept\nct state invalid counter drop");
+    // Without these IPv6 has no neighbours and no routers (RFC 4890 §4.4.1).
+    line(
+        "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
+    );
+    line("icmpv6 type { mld-listener-query, mld-listener-report, mld2-listener-report } accept");
+    line("jump rules_input");
+    if let Some(wan) = interfaces("iifname", &zones.wan) {
+        line(&format!("{wan}ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"));
+        line(&format!("{wan}udp sport 67 udp dport 68 accept"));
+    }
+    if around.listen_port != 0 {
+        line(&format!("udp dport {} accept", around.listen_port));
+    }
+    let with = |wants: fn(&Lan) -> bool| {
+        let lans = zones.config.lan.iter().filter(|lan| wants(lan)).map(Lan::bridge);
+        interfaces("iifname", &lans.collect::<Vec<_>>())
+    };
+    if let Some(lan) = with(|lan| lan.dhcp.is_some()) {
+        line(&format!("{lan}udp dport 67 accept"));
+    }
+    if let Some(lan) = with(|lan| lan.ipv6.is_some()) {
+        line(&format!("{lan}udp dport 547 accept"));
+    }
+    if let Some(lan) = with(|_| true).filter(|_| zones.config.dns.is_some()) {
+        line(&format!("{lan}udp dport 53 accept\n{lan}tcp dport 53 accept"));
+    }
+    let near: Vec<String> = zones.lan.iter().chain(&zones.vpn).cloned().collect();
+    if let Some(near) = interfaces("iifname", &near) {
+        line(&format!("{near}icmp type echo-request accept\n{near}icmpv6 type echo-request accept"));
+    }
+    line("counter\n}");
+}
+
+/// What passes the box.
+fn forward(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
+    let mut line = |line: &str| text.push_str(&format!("{line}\n"));
+    line("chain forward {\ntype filter hook forward priority filter; policy drop;");
+    let near: Vec<String> = zones.lan.iter().chain(&zones.vpn).cloned().collect();
+    if config.firewall.host_connections.is_some()
+        && let Some(near) = interfaces("iifname", &near)
+    {
+        line(&format!("{near}ct state new meta nfproto ipv4 jump limit_4"));
+        line(&format!("{near}ct state new meta nfproto ipv6 jump limit_6"));
+    }
+    line("ct state established,related accept\nct state invalid counter drop");
+    line("jump rules_forward");
+    line("ct status dnat accept");
+    let pairs = [
+        (&zones.lan, &zones.wan),
+        (&zones.lan, &zones.vpn),
+        (&zones.vpn, &zones.lan),
+        (&zones.vpn, &zones.wan),
+        (&zones.vpn, &zones.vpn),
+    ];
+    for (from, to) in pairs {
+        if let (Some(from), Some(to)) = (interfaces("iifname", from), interfaces("oifname", to)) {
+            line(&format!("{from}{to}accept"));
+        }
+    }
+    for lan in &zones.lan {
+        // Through a router that is in the same network.
+        line(&format!("iifname \"{lan}\" oifname \"{lan}\" accept"));
+    }
+    line("counter\n}");
+}
+
+fn translation(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
+    let Some(out) = interfaces("oifname", &zones.wan) else { return };
+    text.push_str("chain destination {\ntype nat hook prerouting priority dstnat; policy accept;\n");
+    for forward in &config.firewall.forwards {
+        port_forward(text, forward, zones);
+    }
+    text.push_str("}\nchain source {\ntype nat hook postrouting priority srcnat; policy accept;\n");
+    let _ = writeln!(text, "{out}meta nfproto ipv4 masquerade\n}}");
+}
+
+fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>) {
+    let zone = forward.wan.clone().map_or(Zone::Wan, Zone::Named);
+    let Some(wan) = zones.matching(&zone, "iifname") else { return };
+    let protocol = if forward.protocol == Protocol::Udp { "udp" } else { "tcp" };
+    let port = forward.to_port.map_or_else(String::new, |port| format!(":{port}"));
+    let what = format!("{protocol} dport {} counter dnat ip to {}{port}", forward.ports, forward.to);
+    let sources: Vec<String> =
+        forward.from.iter().map(|net| format!("ip saddr {} ", net.network())).collect();
+    let everyone = [String::new()];
+    for source in if sources.is_empty() { &everyone[..] } else { &sources } {
+        let _ = writeln!(text, "{wan}meta nfproto ipv4 {source}{what}");
+    }
+}
+
+/// Hosts do not know that the path is narrower than their own network, and ICMP that would tell them is often lost:
+/// the size of segments is cut in both directions, to what the narrow link carries.
+fn segments(text: &mut String, config: &NetworkConfig, around: &Around) {
+    text.push_str("chain segments {\ntype filter hook forward priority mangle; policy accept;\n");
+    let wans = config.wan.iter().map(|wan| wan.port.to_string());
+    for name in wans.chain(around.tunnel.iter().filter(|name| is_plain(name)).cloned()) {
+        let Some(mtu) = around.mtus.get(&name).copied().filter(|mtu| (1280..=65535).contains(mtu)) else {
+            continue;
+        };
+        for (family, headers) in [("ipv4", 40), ("ipv6", 60)] {
+            for side in ["iifname", "oifname"] {
+                // It only ever makes it smaller.
+                let _ = writeln!(
+                    text,
+                    "{side} \"{name}\" meta nfproto {family} tcp flags syn / syn,rst tcp option maxseg size set {}",
+                    mtu - headers
+                );
+            }
+        }
+    }
+    text.push_str("}\n");
+}
+
+/// Answers leave by the uplink of their question, and the tunnel's own packets by an uplink and not by the tunnel.
+fn marks(text: &mut String, config: &NetworkConfig, around: &Around) {
+    if config.wan.is_empty() {
+        return;
+    }
+    text.push_str("chain arriving {\ntype filter hook prerouting priority mangle; policy accept;\n");
+    for (index, wan) in config.wan.iter().enumerate() {
+        let _ = writeln!(text, "iifname \"{}\" ct state new ct mark set {:#x}", wan.port, mark(index));
+    }
+    for (index, _) in config.wan.iter().enumerate() {
+        let _ = writeln!(text, "ct direction reply ct mark {0:#x} meta mark set {0:#x}", mark(index));
+    }
+    text.push_str("}\nchain leaving {\ntype route hook output priority mangle; policy accept;\n");
+    if around.listen_port != 0 {
+        let _ = writeln!(text, "udp sport {} meta mark set {TUNNEL_MARK:#x}", around.listen_port);
+    }
+    for (index, _) in config.wan.iter().enumerate() {
+        let _ = writeln!(text, "ct direction reply ct mark {0:#x} meta mark set {0:#x}", mark(index));
+    }
+    text.push_str("}\n");
+}
+
+#[cfg(test)]
+mod tests;
