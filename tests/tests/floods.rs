@@ -207,6 +207,7 @@ fn echo_request(from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
 const fn counters(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::InitiationWrongMac1 | Kind::IntroductionWrongMac1 => &["mac1"],
+        Kind::CookieReplyGarbage | Kind::TransportGarbage => &["unknown_session"],
         _ => &["cookie_demanded"],
     }
 }

@@ -127,7 +127,11 @@ fn a_cut_is_not_starved_by_the_traffic_of_others() {
         let silent = flow.balance().arrivals.count;
         // A fresh process has no back-off.
         alice.verona.up().unwrap();
-        wait::until("alice again", PATIENCE, || flow.balance().arrivals.count > silent + 20).unwrap();
+        let again = wait::until("alice again", PATIENCE, || flow.balance().arrivals.count > silent + 20);
+        again.unwrap_or_else(|error| {
+            let (client, edge) = (alice.verona.status(), site.edge.edgectl(&["status"]));
+            panic!("after {} cuts: {error}\nclient: {client:?}\nedge: {edge:?}", delays.len())
+        });
     }
     delays.sort_unstable();
     let (median, p99) = (delays[cuts / 2], delays[(cuts * 99).div_ceil(100) - 1]);

@@ -34,7 +34,7 @@ const FIREWALL: &str = "table ip floods {
 ";
 
 /// From the cheapest to refuse to the dearest (the program's own names).
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 11] = [
     "initiation-wrong-mac1",
     "initiation-garbage",
     "initiation-unknown-key",
@@ -44,6 +44,8 @@ const KINDS: [&str; 9] = [
     "introduction-forged-signature",
     "introduction-stolen-certificate",
     "introduction-foreign-owner",
+    "cookie-reply-garbage",
+    "transport-garbage",
 ];
 
 /// What one kind of flood did.

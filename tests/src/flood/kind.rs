@@ -34,6 +34,10 @@ pub enum Kind {
     IntroductionStolenCertificate,
     /// Sealed introductions of certificates that are valid, but under a CA that the edge does not serve.
     IntroductionForeignOwner,
+    /// Cookie replies of garbage for sessions that there are not.
+    CookieReplyGarbage,
+    /// Transport messages of garbage for sessions that there are not.
+    TransportGarbage,
 }
 
 /// What a stranger knows and can make.
@@ -50,7 +54,7 @@ pub struct Stranger<'a> {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::InitiationWrongMac1,
         Self::InitiationGarbage,
         Self::InitiationUnknownKey,
@@ -60,6 +64,8 @@ impl Kind {
         Self::IntroductionForgedSignature,
         Self::IntroductionStolenCertificate,
         Self::IntroductionForeignOwner,
+        Self::CookieReplyGarbage,
+        Self::TransportGarbage,
     ];
 
     /// Its name on a command line.
@@ -75,6 +81,8 @@ impl Kind {
             Self::IntroductionForgedSignature => "introduction-forged-signature",
             Self::IntroductionStolenCertificate => "introduction-stolen-certificate",
             Self::IntroductionForeignOwner => "introduction-foreign-owner",
+            Self::CookieReplyGarbage => "cookie-reply-garbage",
+            Self::TransportGarbage => "transport-garbage",
         }
     }
 
@@ -117,6 +125,8 @@ impl Kind {
                 let foreign = Authority::new(0x77, "Somebody else's client CA");
                 sealed(stranger, number, foreign.leaf(&own_leaf(number)))
             }
+            Self::CookieReplyGarbage => garbage(3, 64, number),
+            Self::TransportGarbage => garbage(4, 148, number),
         }
     }
 }
@@ -201,6 +211,8 @@ mod tests {
             "path_invalid",
             "key_mismatch",
             "unknown_issuer",
+            "unknown_session",
+            "unknown_session",
         ];
         for (kind, reason) in Kind::ALL.into_iter().zip(reasons) {
             let refused = refusals(kind);
