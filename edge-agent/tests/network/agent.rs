@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use verona_contract::api::Rejected;
 use verona_contract::config::NetworkConfig;
 
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+/// For what comes at once on a machine that has nothing else to do.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 pub(crate) struct Agent {
     pub(crate) place: Namespace,

@@ -41,7 +41,7 @@ fn resolve(from: &Namespace, name: &str) -> Option<Ipv4Addr> {
     }
     question.extend([0, 0, 1, 0, 1]);
     let socket = from.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     socket.send_to(&question, "192.168.77.1:53").ok()?;
     let mut answer = [0; 512];
     let length = socket.recv(&mut answer).ok()?;

@@ -101,7 +101,7 @@ fn a_prefix_of_the_provider_reaches_the_hosts() {
             office.output("ip", &["-6", "route"]).is_ok_and(|routes| routes.contains("default via fe80::"))
         };
         wait::until("a router", SOON, told).is_ok()
-            && office.output("ping", &["-6", "-c1", "-W2", "2001:db8:ff::1"]).is_ok()
+            && office.output("ping", &["-6", "-c1", "-W5", "2001:db8:ff::1"]).is_ok()
     })
     .unwrap();
 

@@ -48,8 +48,8 @@ fn a_configuration_is_carried_out_and_taken_back() {
         let shown = agent.ip(arguments);
         texts.iter().for_each(|text| assert!(shown.contains(text), "{arguments}: {text} in {shown}"));
     }
-    desk.output("ping", &["-c1", "-W2", "192.168.77.1"]).unwrap();
-    edge.output("ping", &["-c1", "-W2", "192.0.2.1"]).unwrap();
+    desk.output("ping", &["-c1", "-W5", "192.168.77.1"]).unwrap();
+    edge.output("ping", &["-c1", "-W5", "192.0.2.1"]).unwrap();
 
     // The agent restarts: nothing changes. A new configuration: what it leaves out goes, what is foreign stays.
     drop(agent);
