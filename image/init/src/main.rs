@@ -1,8 +1,8 @@
 //! The initramfs: PID 1 until the verified root is open.
 //!
 //! Debian's kernels carry virtio, squashfs and dm-verity as modules, so something must load them before there
-//! is a root. Four steps: the modules of `/modules/order`, the slot that the command line names, a dm-verity
-//! device over it, `switch_root`. The command line is part of the signed kernel image, so the root hash in it
+//! is a root. Four steps: the modules of `/modules/order`, the slot that holds the root of the command line's
+//! hash, a dm-verity device over it, `switch_root`. The command line is part of the signed kernel image, so the root hash in it
 //! is as trustworthy as the kernel. There is no shell here: whatever fails is one line on the console and a
 //! restart, after which the boot chooser takes the other slot.
 
@@ -12,7 +12,7 @@ mod disk;
 mod modules;
 mod switch_root;
 
-use cmdline::CommandLine;
+use disk::Devices;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -41,9 +41,10 @@ fn main() {
 
 fn run() -> Result<std::convert::Infallible, Failure> {
     switch_root::mount_kernel_file_systems()?;
-    let command_line = CommandLine::parse(&std::fs::read_to_string("/proc/cmdline")?)?;
+    let root = cmdline::root_of(&std::fs::read_to_string("/proc/cmdline")?)?;
     modules::load_all(Path::new("/modules"))?;
-    let slot = disk::wait_for(Path::new("/sys/class/block"), &command_line.slot, DISK_PATIENCE)?;
-    device_mapper::create_verity("root", &command_line.verity.table(&slot))?;
+    let devices = Devices { block: Path::new("/sys/class/block"), nodes: Path::new("/dev") };
+    let slot = disk::wait_for(&devices, &root, DISK_PATIENCE)?;
+    device_mapper::create_verity("root", &root.table(&slot))?;
     switch_root::enter("/dev/dm-0", "/sbin/init")
 }
