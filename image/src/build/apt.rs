@@ -25,6 +25,8 @@ pub(crate) struct Package {
     pub(crate) name: String,
     /// Debian's version, with its epoch.
     pub(crate) version: String,
+    /// Such as `amd64`, or `all`.
+    pub(crate) architecture: String,
     /// The `.deb`.
     pub(crate) file: PathBuf,
 }
@@ -87,7 +89,8 @@ impl Apt {
             if !file.is_file() {
                 return Err(AptError::Missing { package: name.to_owned() });
             }
-            packages.push(Package { name: name.to_owned(), version: version.to_owned(), file });
+            let [name, version, architecture] = [name, version, architecture].map(str::to_owned);
+            packages.push(Package { name, version, architecture, file });
         }
         packages.sort();
         Ok(packages)

@@ -41,17 +41,19 @@ const PARTITIONS: &[Partition] = &[
 ];
 
 /// What goes onto the disk.
-pub(super) struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     /// `efibootguardx64.efi`.
-    pub(super) chooser: &'a Path,
+    pub(crate) chooser: &'a Path,
     /// The unified kernel image of slot A.
-    pub(super) kernel: &'a Path,
+    pub(crate) kernel: &'a Path,
     /// The root of slot A, with its hash tree.
-    pub(super) root: &'a Path,
+    pub(crate) root: &'a Path,
+    /// Seconds that the boot chooser gives a slot to start and feed the hardware watchdog; 0 leaves that alone.
+    pub(crate) watchdog: u32,
 }
 
 /// Writes the image at `disk`; `work` is for intermediate files.
-pub(super) fn assemble(
+pub(crate) fn assemble(
     prefix: &Prefix,
     contents: &Contents<'_>,
     work: &Path,
@@ -72,7 +74,7 @@ pub(super) fn assemble(
     esp.copy(contents.chooser, "::/EFI/BOOT/BOOTX64.EFI")?;
     let boot0 = FatImage::new(prefix, work, "BOOT0", 0x5645_0002)?;
     boot0.copy(contents.kernel, "::/linux.efi")?;
-    boot0.copy(&environment(prefix, work, "BOOT0", Some(1))?, "::/BGENV.DAT")?;
+    boot0.copy(&environment(prefix, work, "BOOT0", Some(contents.watchdog))?, "::/BGENV.DAT")?;
     let boot1 = FatImage::new(prefix, work, "BOOT1", 0x5645_0003)?;
     boot1.copy(&environment(prefix, work, "BOOT1", None)?, "::/BGENV.DAT")?;
     let filled: [(&str, &Path); 4] =
@@ -144,29 +146,27 @@ fn copy_sparse(from: &mut File, to: &mut File) -> io::Result<()> {
     }
 }
 
-/// EFI Boot Guard's environment of a slot: `revision` of the installed one, none for an invalid one.
+/// EFI Boot Guard's environment of a slot: with the seconds of its watchdog for the one that is installed, as the
+/// first revision, and none for one that is invalid.
 fn environment(
     prefix: &Prefix,
     work: &Path,
     label: &str,
-    revision: Option<u32>,
+    installed: Option<u32>,
 ) -> Result<PathBuf, BuildError> {
     let path = work.join(format!("{label}.env"));
     let tool = prefix.tool("bg_setenv").argument("--filepath").argument(&path);
-    let tool = match revision {
-        Some(revision) => tool
-            .argument(format!("--revision={revision}"))
+    let tool = match installed {
+        Some(watchdog) => tool
+            .argument("--revision=1")
             .argument(format!("--kernel=L:{label}:linux.efi"))
-            .argument(format!("--watchdog={WATCHDOG}"))
+            .argument(format!("--watchdog={watchdog}"))
             .arguments(["--ustate=0", "--in_progress=0"]),
         None => tool.arguments(["--revision=0", "--ustate=0", "--in_progress=0"]),
     };
     tool.run()?;
     Ok(path)
 }
-
-/// Seconds that the boot chooser gives a slot to start and feed the watchdog.
-const WATCHDOG: u32 = 120;
 
 /// A FAT file system in a file, the same whenever it is made.
 struct FatImage<'a> {

@@ -8,18 +8,29 @@ mod apt;
 mod disk;
 mod elf;
 mod initramfs;
+mod kernel;
 mod modules;
+mod pack;
+mod packages;
 mod programs;
 pub(crate) mod recipe;
+pub(crate) mod release;
 mod rootfs;
-mod tool;
+mod sbom;
+pub(crate) mod tool;
 mod uki;
 mod verity;
 
-use apt::{Apt, AptError, Package};
-use modules::{Modules, UnknownModule};
+pub(crate) use pack::pack;
+
+use apt::{Apt, AptError};
+use kernel::Kernel;
+use modules::UnknownModule;
+use packages::Unpacked;
 use recipe::Edition;
+use release::{Kind, Release};
 use rootfs::{Rootfs, RootfsError};
+use sbom::SbomError;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,13 +41,21 @@ use verity::Verified;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) edition: Edition,
+    /// Of the firmware, `major.minor.patch`.
+    pub(crate) version: String,
+    /// The lowest version that a box with this one may go back to.
+    pub(crate) floor: String,
+    /// The root of trust of firmware updates (TUF's `root.json`); without it a box takes no updates.
+    pub(crate) firmware_root: Option<PathBuf>,
+    /// The checkout that our programs and their crates are of.
+    pub(crate) sources: PathBuf,
     /// Cache of packages and work folder; may be deleted at any time.
     pub(crate) cache: PathBuf,
     /// Where the artefacts go.
     pub(crate) output: PathBuf,
     /// The overlay folder, with `rootfs/` and `permissions.txt`.
     pub(crate) overlay: PathBuf,
-    /// Folder with our static programs; compiled from the checkout in the current folder when there is none.
+    /// Folder with our programs; compiled from the checkout when there is none.
     pub(crate) programs: Option<PathBuf>,
 }
 
@@ -53,6 +72,8 @@ pub(crate) enum BuildError {
     Module(#[from] UnknownModule),
     #[error(transparent)]
     Stub(#[from] uki::StubError),
+    #[error(transparent)]
+    Sbom(#[from] SbomError),
     #[error("{doing} {}", .path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("{} of {length} octets does not fit into {name} of {room}", .file.display())]
@@ -65,19 +86,8 @@ pub(crate) enum BuildError {
     Untold { tool: &'static str, what: &'static str },
 }
 
-pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+pub(crate) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::Io { doing, path: path.to_owned(), source }
-}
-
-/// What a build made.
-#[derive(Debug)]
-pub(crate) struct Artefacts {
-    /// The whole disk, sparse.
-    pub(crate) disk: PathBuf,
-    /// The root with its hash tree, as a slot holds it.
-    pub(crate) root: PathBuf,
-    /// The unified kernel image of slot A; an update makes that of the other slot from the same parts.
-    pub(crate) kernel: PathBuf,
 }
 
 /// The boot chooser and the stub, where Debian's packages have them.
@@ -88,20 +98,18 @@ const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 ///
 /// # Errors
 ///
-/// The first step that failed. Artefacts of an earlier build are left as they were.
-pub(crate) fn run(plan: &Plan, step: &mut dyn FnMut(&str)) -> Result<Artefacts, BuildError> {
-    let edition = plan.edition.name();
-    let work = plan.cache.join(edition);
-    fs::create_dir_all(&work).map_err(io_error("making", &work))?;
-    fs::create_dir_all(&plan.output).map_err(io_error("making", &plan.output))?;
-    let artefact = |kind: &str| plan.output.join(format!("verona-{edition}.{kind}"));
-
+/// The first step that failed.
+pub(crate) fn run(plan: &Plan, step: &mut dyn FnMut(&str)) -> Result<Release, BuildError> {
+    let work = plan.cache.join(plan.edition.name());
+    for folder in [&work, &plan.output] {
+        fs::create_dir_all(folder).map_err(io_error("making", folder))?;
+    }
+    let release = Release::new(&plan.output, plan.edition);
     let programs = match &plan.programs {
         Some(folder) => folder.clone(),
         None => {
             step("programs");
-            let here = std::env::current_dir().map_err(io_error("finding", Path::new(".")))?;
-            programs::compile(&here, &plan.cache)?
+            programs::compile(&plan.sources, &plan.cache)?
         }
     };
 
@@ -110,121 +118,85 @@ pub(crate) fn run(plan: &Plan, step: &mut dyn FnMut(&str)) -> Result<Artefacts, 
     apt.refresh()?;
     let tools = apt.fetch(recipe::TOOL_PACKAGES)?;
     // The host's own C library runs the tools: a program's loader and its library must be of one version.
-    let tools = unpack(&tools, &plan.cache.join("tools"), |package| package.name != "libc6")?;
-    let prefix = Prefix(tools.clone());
+    let tools = Unpacked::open(tools, &plan.cache.join("tools"), |package| package.name != "libc6")?;
+    let prefix = Prefix(tools.folder.clone());
     let mut names = recipe::ROOT_PACKAGES.to_vec();
     names.push(plan.edition.kernel_package());
-    let packages = unpack(&apt.fetch(&names)?, &work.join("packages"), |_| true)?;
+    let packages = Unpacked::open(apt.fetch(&names)?, &canonical(&work)?.join("packages"), |_| true)?;
 
     step("root file system");
-    let kernel = Kernel::find(&packages, &prefix)?;
-    let tree = make_tree(plan, &programs, &packages, &kernel, &work)?;
-    let root = artefact("root");
-    let verified = verity::seal(&prefix, &tree, &root)?;
+    let kernel = Kernel::find(&packages.folder, &prefix)?;
+    let root = make_tree(plan, &programs, &packages, &kernel, &work)?;
+    let verified = verity::seal(&prefix, root.tree(), &release.path(Kind::Root))?;
 
     step("kernel image");
-    let initramfs = make_initramfs(plan, &programs, &kernel)?;
-    let read = |path: &Path| fs::read(path).map_err(io_error("reading", path));
-    let image = uki::assemble(
-        &read(&tools.join(STUB))?,
-        &[
-            uki::Section { name: ".osrel", content: OS_RELEASE.as_bytes() },
-            uki::Section { name: ".cmdline", content: command_line("root-a", &verified).as_bytes() },
-            uki::Section { name: ".linux", content: &read(&kernel.image)? },
-            uki::Section { name: ".initrd", content: &initramfs },
-        ],
-    )?;
-    let uki = artefact("efi");
-    fs::write(&uki, image).map_err(io_error("writing", &uki))?;
+    make_kernel_image(plan, &release, &tools.folder, &programs.join("verona-init"), &kernel, &verified)?;
 
-    step("disk image");
-    let disk = artefact("img");
-    let contents = disk::Contents { chooser: &tools.join(CHOOSER), kernel: &uki, root: &root };
-    disk::assemble(&prefix, &contents, &work, &disk)?;
-    Ok(Artefacts { disk, root, kernel: uki })
+    step("bill of materials");
+    let mut parts = packages.owners_of(root.taken());
+    parts.extend(tools.named(recipe::BOOT_PACKAGES));
+    let crates = sbom::crates_of(&plan.sources, recipe::OUR_CRATES, recipe::TARGET)?;
+    let path = release.path(Kind::Sbom);
+    let bill = sbom::bill("verona-edge", &plan.version, &parts, &crates);
+    fs::write(&path, bill).map_err(io_error("writing", &path))?;
+
+    pack(&prefix, &release, &work, step)?;
+    Ok(release)
 }
 
-/// What the stub shows in boot menus; the version of the image is the agent's to tell.
-const OS_RELEASE: &str = "ID=verona-edge\nNAME=\"Verona Edge\"\n";
+fn canonical(folder: &Path) -> Result<PathBuf, BuildError> {
+    folder.canonicalize().map_err(io_error("finding", folder))
+}
 
-fn command_line(slot: &str, verified: &Verified) -> String {
-    let (blocks, hash, salt) = (verified.data_blocks, &verified.root_hash, verity::SALT);
+/// What the system tells of itself, and what the stub shows in boot menus.
+fn os_release(plan: &Plan) -> String {
+    let (version, edition) = (&plan.version, plan.edition.name());
     format!(
-        "console=tty0 console=ttyS0 quiet panic=10 verona.slot={slot} verona.verity={blocks},{hash},{salt}"
+        "ID=verona-edge\nNAME=\"Verona Edge\"\nPRETTY_NAME=\"Verona Edge {version}\"\nVERSION_ID={version}\n\
+         VARIANT_ID={edition}\n"
     )
 }
 
-/// Unpacks packages into `folder`, unless just these are there already.
-fn unpack(
-    packages: &[Package],
-    folder: &Path,
-    wanted: impl Fn(&Package) -> bool,
-) -> Result<PathBuf, BuildError> {
-    let stamp = folder.with_extension("packages");
-    let list: String =
-        packages.iter().map(|package| format!("{} {}\n", package.name, package.version)).collect();
-    if fs::read_to_string(&stamp).is_ok_and(|present| present == list) {
-        return Ok(folder.to_owned());
-    }
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(io_error("removing", folder))?;
-    }
-    fs::create_dir_all(folder).map_err(io_error("making", folder))?;
-    for package in packages.iter().filter(|package| wanted(package)) {
-        Tool::of_host("dpkg-deb").argument("--extract").argument(&package.file).argument(folder).run()?;
-    }
-    fs::write(&stamp, list).map_err(io_error("writing", &stamp))?;
-    Ok(folder.to_owned())
+/// What the agent's updates go by.
+const UPDATES: &str = "usr/share/verona/firmware";
+
+fn release_json(plan: &Plan) -> String {
+    let (edition, version, floor) = (plan.edition.name(), &plan.version, &plan.floor);
+    format!("{{\"edition\":\"{edition}\",\"version\":\"{version}\",\"floor\":\"{floor}\"}}\n")
 }
 
-/// The kernel among the unpacked packages.
-struct Kernel {
-    image: PathBuf,
-    /// Its folder of modules.
-    folder: PathBuf,
-    /// As `uname -r` tells it.
-    release: String,
-    modules: Modules,
+fn command_line(verified: &Verified) -> String {
+    let (blocks, hash, salt) = (verified.data_blocks, &verified.root_hash, verity::SALT);
+    format!("console=tty0 console=ttyS0 quiet panic=10 verona.verity={blocks},{hash},{salt}")
 }
 
-impl Kernel {
-    fn find(packages: &Path, prefix: &Prefix) -> Result<Self, BuildError> {
-        let boot = packages.join("boot");
-        let entries = fs::read_dir(&boot).map_err(io_error("reading", &boot))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let release = names.filter_map(|name| name.strip_prefix("vmlinuz-").map(str::to_owned)).max();
-        let release = release.ok_or(BuildError::Missing { what: "a kernel" })?;
-        let folder = packages.join("lib/modules").join(&release);
-        prefix.tool("depmod").argument("--basedir").argument(packages).argument(&release).run()?;
-        let read = |name: &str| {
-            let path = folder.join(name);
-            fs::read_to_string(&path).map_err(io_error("reading", &path))
-        };
-        let modules = Modules::parse(&read("modules.dep")?, &read("modules.builtin")?);
-        Ok(Self { image: boot.join(format!("vmlinuz-{release}")), folder, release, modules })
-    }
-}
-
-fn make_tree(
+fn make_tree<'a>(
     plan: &Plan,
     programs: &Path,
-    packages: &Path,
+    packages: &'a Unpacked,
     kernel: &Kernel,
     work: &Path,
-) -> Result<PathBuf, BuildError> {
-    let mut root = Rootfs::new(packages, work.join("tree"))?;
+) -> Result<Rootfs<'a>, BuildError> {
+    let mut root = Rootfs::new(&packages.folder, work.join("tree"))?;
     for program in recipe::PROGRAMS {
         root.program(program)?;
     }
     for folder in recipe::FOLDERS {
         root.folder(folder)?;
     }
-    for (_, program) in recipe::OUR_PROGRAMS {
+    for program in recipe::OUR_PROGRAMS {
         root.install(&programs.join(program), &format!("usr/sbin/{program}"), 0o755)?;
     }
     link_applets(&root)?;
     // Where programs expect what lasts until the next start.
     root.link("/run", "var/run")?;
+    root.link("/run/resolv.conf", "etc/resolv.conf")?;
+    root.write("usr/lib/os-release", &os_release(plan))?;
+    root.link("/usr/lib/os-release", "etc/os-release")?;
+    if let Some(trusted) = &plan.firmware_root {
+        root.install(trusted, &format!("{UPDATES}/root.json"), 0o644)?;
+        root.write(&format!("{UPDATES}/release.json"), &release_json(plan))?;
+    }
     let modules = format!("usr/lib/modules/{}", kernel.release);
     for file in kernel.modules.closure(&plan.edition.modules())? {
         root.install(&kernel.folder.join(&file), &format!("{modules}/{}", file.display()), 0o644)?;
@@ -233,7 +205,7 @@ fn make_tree(
         root.install(&kernel.folder.join(name), &format!("{modules}/{name}"), 0o644)?;
     }
     root.overlay(&plan.overlay.join("rootfs"))?;
-    Ok(root.tree().to_owned())
+    Ok(root)
 }
 
 /// busybox's applets under their names, wherever no program of that name is there already.
@@ -247,20 +219,36 @@ fn link_applets(root: &Rootfs<'_>) -> Result<(), BuildError> {
     Ok(())
 }
 
-fn make_initramfs(plan: &Plan, programs: &Path, kernel: &Kernel) -> Result<Vec<u8>, BuildError> {
+/// The unified kernel image, with its parts beside it.
+fn make_kernel_image(
+    plan: &Plan,
+    release: &Release,
+    tools: &Path,
+    init: &Path,
+    kernel: &Kernel,
+    verified: &Verified,
+) -> Result<(), BuildError> {
     let read = |path: &Path| fs::read(path).map_err(io_error("reading", path));
-    let mut archive = initramfs::Archive::default();
-    for folder in ["dev", "proc", "sys", "root", "modules"] {
-        archive.folder(folder);
+    let initramfs = kernel.initramfs(init, &plan.edition.boot_modules())?;
+    let (command_line, linux) = (command_line(verified), read(&kernel.image)?);
+    let image = uki::assemble(
+        &read(&tools.join(STUB))?,
+        &[
+            uki::Section { name: ".osrel", content: os_release(plan).as_bytes() },
+            uki::Section { name: ".cmdline", content: command_line.as_bytes() },
+            uki::Section { name: ".linux", content: &linux },
+            uki::Section { name: ".initrd", content: &initramfs },
+        ],
+    )?;
+    for (kind, content) in [
+        (Kind::KernelImage, &image),
+        (Kind::Kernel, &linux),
+        (Kind::Initramfs, &initramfs),
+        (Kind::CommandLine, &command_line.into_bytes()),
+        (Kind::Chooser, &read(&tools.join(CHOOSER))?),
+    ] {
+        let path = release.path(kind);
+        fs::write(&path, content).map_err(io_error("writing", &path))?;
     }
-    archive.program("init", &read(&programs.join("verona-init"))?);
-    let mut order = String::new();
-    for file in kernel.modules.closure(&plan.edition.boot_modules())? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        archive.file(&format!("modules/{name}"), &read(&kernel.folder.join(&file))?);
-        order.push_str(&name);
-        order.push('\n');
-    }
-    archive.file("modules/order", order.as_bytes());
-    Ok(archive.finish())
+    Ok(())
 }

@@ -3,17 +3,12 @@
 //! Paths of the building machine are kept out of them; with one toolchain and one lock file they are the same
 //! bit for bit wherever they are built.
 
+use super::recipe::{OUR_CRATES, TARGET};
 use super::{BuildError, io_error};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Rust's name of what the image runs on.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
-/// Crates with programs for the box.
-const CRATES: [&str; 3] = ["edge-tunnel", "edge-agent", "verona-init"];
 
 /// Compiles the programs of the checkout at `sources` and gives the folder that they are in. The compiler speaks
 /// to standard error: it takes minutes the first time.
@@ -24,7 +19,7 @@ pub(super) fn compile(sources: &Path, cache: &Path) -> Result<PathBuf, BuildErro
     let mut command = Command::new(&cargo);
     command.current_dir(sources).args(["build", "--locked", "--release", "--target", TARGET]);
     command.arg("--target-dir").arg(&target);
-    for name in CRATES {
+    for name in OUR_CRATES {
         command.args(["--package", name]);
     }
     let home = std::env::var_os("CARGO_HOME")

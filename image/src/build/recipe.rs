@@ -26,6 +26,15 @@ impl Edition {
         }
     }
 
+    /// Seconds that the boot chooser gives a slot to start and feed the hardware watchdog. Debian's kernel for virtual
+    /// machines has no driver for one: nobody would feed it.
+    pub(crate) const fn watchdog(self) -> u32 {
+        match self {
+            Self::Cloud => 0,
+            Self::Generic => 120,
+        }
+    }
+
     /// What the initramfs needs to reach the root.
     pub(crate) fn boot_modules(self) -> Vec<&'static str> {
         let mut modules = BOOT_MODULES.to_vec();
@@ -70,7 +79,11 @@ pub(crate) const TOOL_PACKAGES: &[&str] = &[
     "sbsigntool",
     "efibootguard",
     "systemd-boot-efi",
+    "qemu-utils",
 ];
+
+/// The tool packages that leave something in an image: the boot chooser and the kernel image's stub.
+pub(crate) const BOOT_PACKAGES: &[&str] = &["efibootguard", "systemd-boot-efi"];
 
 /// Programs of those packages; the libraries follow by themselves.
 pub(crate) const PROGRAMS: &[&str] = &[
@@ -90,9 +103,14 @@ pub(crate) const PROGRAMS: &[&str] = &[
 /// Folders of those packages that are taken whole.
 pub(crate) const FOLDERS: &[&str] = &["/usr/lib/pppd"];
 
-/// Our own programs, by their crate.
-pub(crate) const OUR_PROGRAMS: &[(&str, &str)] =
-    &[("edge-tunnel", "edge-tunnel"), ("edge-agent", "edge-agent"), ("edge-agent", "edgectl")];
+/// Crates with our own programs.
+pub(crate) const OUR_CRATES: &[&str] = &["edge-tunnel", "edge-agent", "verona-init"];
+
+/// Our own programs in the root; `verona-init` is in the initramfs.
+pub(crate) const OUR_PROGRAMS: &[&str] = &["edge-tunnel", "edge-agent", "edgectl"];
+
+/// Rust's name of what an image runs on.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 const BOOT_MODULES: &[&str] =
     &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "sd_mod", "dm-mod", "dm-verity", "squashfs"];
@@ -125,6 +143,8 @@ const MODULES: &[&str] = &[
     "nf_tables",
     "nft_ct",
     "nft_nat",
+    "nft_chain_nat",
+    "nft_connlimit",
     "nft_masq",
     "nft_redir",
     "nft_limit",

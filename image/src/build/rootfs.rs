@@ -29,6 +29,8 @@ pub(crate) struct Rootfs<'a> {
     packages: &'a Path,
     tree: PathBuf,
     libraries: BTreeSet<PathBuf>,
+    /// Files of the packages that something was taken from, by their path below `packages`.
+    taken: BTreeSet<PathBuf>,
 }
 
 /// A file could not be brought into the tree.
@@ -57,12 +59,17 @@ impl<'a> Rootfs<'a> {
             let link = tree.join(name);
             symlink(format!("usr/{name}"), &link).map_err(io_error("linking", &link))?;
         }
-        Ok(Self { packages, tree, libraries: BTreeSet::new() })
+        Ok(Self { packages, tree, libraries: BTreeSet::new(), taken: BTreeSet::new() })
     }
 
     /// The tree's folder.
     pub(crate) fn tree(&self) -> &Path {
         &self.tree
+    }
+
+    /// The packages' files that are in the tree, by their path in the package.
+    pub(crate) fn taken(&self) -> &BTreeSet<PathBuf> {
+        &self.taken
     }
 
     /// Takes a program of a package, by its path on the box, and its libraries.
@@ -91,7 +98,17 @@ impl<'a> Rootfs<'a> {
         fs::copy(from, &to).map_err(io_error("copying", from))?;
         fs::set_permissions(&to, fs::Permissions::from_mode(mode))
             .map_err(io_error("setting the mode of", &to))?;
+        let real = from.canonicalize().map_err(io_error("finding", from))?;
+        if let Ok(path) = real.strip_prefix(self.packages) {
+            self.taken.insert(path.to_owned());
+        }
         self.libraries_of(from)
+    }
+
+    /// Writes a file of the builder's at `path` on the box.
+    pub(crate) fn write(&self, path: &str, content: &str) -> Result<(), RootfsError> {
+        let to = self.tree.join(path);
+        fs::write(&to, content).map_err(io_error("writing", &to))
     }
 
     /// Links `path` on the box to `target`.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 /// Debian's folder of libraries for the architecture this builder runs on.
@@ -44,6 +44,14 @@ impl Tool {
     /// A program of the host.
     pub(crate) fn of_host(name: &str) -> Self {
         Self::new(name, OsStr::new(name))
+    }
+
+    /// The cargo that runs us, or the one on the path, for the checkout at `sources`. It keeps the environment of
+    /// whoever builds: where its registry and its toolchain are is his affair.
+    pub(crate) fn cargo(sources: &Path) -> Self {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(sources).stdin(Stdio::null());
+        Self { name: "cargo".to_owned(), command }
     }
 
     fn new(name: &str, program: &OsStr) -> Self {

@@ -27,7 +27,7 @@ pub(super) fn seal(prefix: &Prefix, tree: &Path, image: &Path) -> Result<Verifie
         .tool("mksquashfs")
         .argument(tree)
         .argument(image)
-        .arguments(["-comp", "zstd", "-Xcompression-level", "19", "-b", "128K", "-all-root", "-noappend"])
+        .arguments(["-comp", "zstd", "-Xcompression-level", "15", "-b", "128K", "-all-root", "-noappend"])
         .arguments([
             "-mkfs-time",
             "0",
