@@ -3,10 +3,11 @@
 //! A [`Run`] owns everything a test or the demo makes: namespaces, processes, logs. Dropping it, a panic,
 //! SIGINT and SIGTERM all take the whole of it down; what a SIGKILL left behind the next run removes.
 //! [`Topology`] lays out the networks of Verona Edge: center, internet, edge with WAN and LAN, clients.
-//! [`parts`] starts the product's programs in them. What they should do is not known here: that is for the
+//! [`parts`] starts the product's programs in them, or, with [`firmware`] and [`vm`], the box that they make. What they should do is not known here: that is for the
 //! demo and for `tests/`.
 
 mod error;
+pub mod firmware;
 mod impairment;
 pub mod machine;
 mod namespace;
@@ -17,6 +18,7 @@ mod run;
 mod signals;
 mod topology;
 mod traffic;
+pub mod vm;
 pub mod wait;
 mod wall_clock;
 pub mod web;

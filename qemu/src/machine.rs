@@ -7,7 +7,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Programs and the Debian 12 packages they come from.
+/// Programs, or files, and the Debian 12 packages they come from.
 const NEEDED: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -23,6 +23,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("radvd", "radvd"),
     ("kea-dhcp6", "kea-dhcp6-server"),
     ("faketime", "faketime"),
+    // The firmware image is built and booted: what makes it comes by apt into a cache of the builder's own.
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ("dnsmasq", "dnsmasq-base"),
 ];
 
 /// What the benchmark wants beyond that.
@@ -101,7 +106,12 @@ fn ensure(needed: &[(&str, &'static str)], install: bool) -> Result<()> {
 
 /// The packages whose programs are not on the path.
 fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
-    needed.iter().filter(|(program, _)| find(program).is_none()).map(|(_, package)| *package).collect()
+    needed.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
+}
+
+/// A file by its path, or a program by its name.
+fn is_there(needed: &str) -> bool {
+    if needed.starts_with('/') { Path::new(needed).exists() } else { find(needed).is_some() }
 }
 
 /// Where `program` is; root's directories count even if the path leaves them out.

@@ -8,7 +8,13 @@
 //!
 //! Only addresses and routes are decided here (documentation prefixes, RFC 5737 and RFC 3849).
 
-use crate::{Namespace, Result, Run};
+use crate::{Namespace, Process, Result, Run, wait};
+use std::time::Duration;
+
+/// The tap that a virtual machine's first network card is joined to.
+pub(crate) const WAN_TAP: &str = "tap-wan";
+/// That of its second one.
+pub(crate) const LAN_TAP: &str = "tap-lan";
 
 /// Addresses of the fixed places. Clients' are in [`ClientSite`].
 pub mod address {
@@ -59,6 +65,8 @@ pub struct Topology {
     pub lan: Namespace,
     /// The clients, in the plan's order.
     pub clients: Vec<ClientSite>,
+    /// The provider's DHCP server, where the edge is a machine.
+    _provider: Option<Process>,
 }
 
 /// A client's place.
@@ -77,6 +85,35 @@ impl Topology {
     ///
     /// The kernel or `ip` refuses a step.
     pub fn build(run: &Run, plan: &Plan) -> Result<Self> {
+        let net = Self::lay_out(run, plan)?;
+        let edge = &net.edge;
+        edge.address("wan", &["203.0.113.2/24", "2001:db8:e::2/64"])?;
+        default_routes(edge, "203.0.113.1", "2001:db8:e::1")?;
+        edge.forward()?;
+        edge.bridge("br-lan", &["lan0"])?;
+        edge.address("br-lan", &["192.168.77.1/24", "fd00:77::1/64"])?;
+        Ok(net)
+    }
+
+    /// As [`Topology::build`], with the cables of a virtual machine in place of the edge: it gets the edge's address
+    /// from its provider by DHCP.
+    ///
+    /// # Errors
+    ///
+    /// The kernel, `ip` or the DHCP server refuses a step.
+    pub fn build_for_machine(run: &Run, plan: &Plan) -> Result<Self> {
+        let mut net = Self::lay_out(run, plan)?;
+        for (tap, bridge, cable) in [(WAN_TAP, "br-wan", "wan"), (LAN_TAP, "br-lan", "lan0")] {
+            net.edge.ip(&format!("tuntap add dev {tap} mode tap"))?;
+            net.edge.ip(&format!("link set dev {tap} up"))?;
+            net.edge.bridge(bridge, &[tap, cable])?;
+        }
+        net._provider = Some(start_provider(run, &net.internet)?);
+        Ok(net)
+    }
+
+    /// Everything but what is within the edge.
+    fn lay_out(run: &Run, plan: &Plan) -> Result<Self> {
         let internet = run.namespace("internet")?;
         internet.forward()?;
         // Unlimited, so that a connection tried before its tunnel is up fails at once and not by its timeout.
@@ -90,14 +127,9 @@ impl Topology {
         let edge = run.namespace("edge")?;
         internet.connect("edge", &edge, "wan")?;
         internet.address("edge", &["203.0.113.1/24", "2001:db8:e::1/64"])?;
-        edge.address("wan", &["203.0.113.2/24", "2001:db8:e::2/64"])?;
-        default_routes(&edge, "203.0.113.1", "2001:db8:e::1")?;
-        edge.forward()?;
 
         let lan = run.namespace("lan")?;
         edge.connect("lan0", &lan, "eth0")?;
-        edge.bridge("br-lan", &["lan0"])?;
-        edge.address("br-lan", &["192.168.77.1/24", "fd00:77::1/64"])?;
         lan.address("eth0", &["192.168.77.10/24", "fd00:77::10/64"])?;
         default_routes(&lan, "192.168.77.1", "fd00:77::1")?;
 
@@ -107,7 +139,7 @@ impl Topology {
             .enumerate()
             .map(|(index, client)| client_site(run, &internet, index, client))
             .collect::<Result<_>>()?;
-        Ok(Self { center, internet, edge, lan, clients })
+        Ok(Self { center, internet, edge, lan, clients, _provider: None })
     }
 
     /// The client called `name` in the plan.
@@ -141,6 +173,33 @@ fn client_site(run: &Run, internet: &Namespace, index: usize, plan: &ClientPlan)
     default_routes(&host, "10.77.0.1", "fd00:cafe::1")?;
     router.masquerade("wan")?;
     Ok(ClientSite { host, router: Some(router) })
+}
+
+/// The provider's DHCP server: one address, the edge's.
+fn start_provider(run: &Run, internet: &Namespace) -> Result<Process> {
+    let leases = run.dir().join("provider.leases");
+    let mut command = internet.command("dnsmasq");
+    command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--port=0"]);
+    command.args([
+        "--interface=edge",
+        "--bind-interfaces",
+        "--no-ping",
+        "--dhcp-authoritative",
+        "--log-dhcp",
+    ]);
+    command.args([
+        "--log-facility=-",
+        "--user=root",
+        "--dhcp-range=203.0.113.2,203.0.113.2,255.255.255.0,1h",
+    ]);
+    command.arg(format!("--dhcp-leasefile={}", leases.display()));
+    let mut provider = run.start_process("provider", command)?;
+    wait::for_value("the provider's DHCP server", Duration::from_secs(10), || {
+        provider.must_run()?;
+        let bound = internet.output("ss", &["-Hlnu", "sport", "=", ":67"])?;
+        Ok((!bound.trim().is_empty()).then_some(()))
+    })?;
+    Ok(provider)
 }
 
 fn default_routes(place: &Namespace, v4: &str, v6: &str) -> Result<()> {

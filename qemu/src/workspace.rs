@@ -146,15 +146,21 @@ impl Foreign {
     }
 }
 
-fn target_dir() -> Result<PathBuf> {
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let profile = bin_dir()?;
     Ok(profile.parent().unwrap_or(&profile).to_owned())
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
+    cargo_with(arguments, &[])
+}
+
+/// Runs cargo with some variables of its environment set.
+pub(crate) fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args(arguments)
+        .envs(variables.iter().copied())
         .current_dir(root())
         .stdout(std::io::stderr())
         .status()

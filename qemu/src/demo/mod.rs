@@ -4,10 +4,11 @@
 //! with the reason, the ends of all logs and a failing exit status.
 
 mod account;
+mod gateway;
 mod story;
 
 use account::Account;
-use lab::{Run, machine, workspace};
+use lab::{Run, firmware, machine, workspace};
 use std::process::ExitCode;
 
 /// What `cargo lab demo` takes.
@@ -19,6 +20,9 @@ pub(crate) struct Arguments {
     /// Leave everything running, and print commands to try. `cargo lab clean` ends it.
     #[arg(long)]
     keep: bool,
+    /// Play it with the edge as a box: the firmware image, booted in QEMU. Builds the image on the way.
+    #[arg(long)]
+    qemu: bool,
     /// Refuse, with a list, if Debian packages are missing.
     #[arg(long)]
     no_install: bool,
@@ -28,13 +32,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     machine::require_privileges()?;
     machine::ensure_packages(!arguments.no_install)?;
     workspace::build()?;
+    let image = arguments.qemu.then(firmware::build).transpose()?;
 
     let run = Run::start()?;
     if arguments.keep {
         run.keep()?;
     }
     let mut account = Account::new(arguments.json);
-    let outcome = story::play(&run, &mut account);
+    let outcome = story::play(&run, image.as_ref(), &mut account);
     account.close(&outcome);
     match outcome {
         Ok(scene) => {

@@ -1,8 +1,10 @@
 //! The story of the demo, step by step. Every step asserts what it tells.
 
 use super::account::{Account, Done, milliseconds};
+use super::gateway::Gateway;
 use anyhow::{Context, Result, bail, ensure};
-use lab::parts::{Center, Edge, StockClient, VeronaClient, field};
+use lab::firmware::Image;
+use lab::parts::{Center, StockClient, VeronaClient, field};
 use lab::{ClientPlan, Download, Plan, Process, Run, Topology, Wiretap, address, wait, web, workspace};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -19,12 +21,12 @@ const SILENCE: Duration = Duration::from_millis(1500);
 /// What another client's download may stand still while someone is cut.
 const UNHARMED: Duration = Duration::from_millis(500);
 /// For steps that wait on several programs on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
 pub(crate) struct Scene {
     center: Center,
-    edge: Edge,
+    edge: Gateway,
     alice: Registered,
     bob: StockClient,
     net: Topology,
@@ -39,30 +41,31 @@ struct Registered {
 }
 
 /// Plays the whole story.
-pub(crate) fn play(run: &Run, account: &mut Account) -> Result<Scene> {
-    let net = account.step(|| networks(run))?;
+pub(crate) fn play(run: &Run, image: Option<&Image>, account: &mut Account) -> Result<Scene> {
+    let net = account.step(|| networks(run, image))?;
     let tap = Wiretap::start(&net.internet)?;
     let (center, owner) = account.step(|| start_center(&net))?;
-    let (mut edge, edge_id) = account.step(|| enrol_edge(run, &net, &center, &owner))?;
+    let (mut edge, edge_id) = account.step(|| enrol_edge(run, &net, image, &center, &owner))?;
     let web = account.step(|| start_web(&net))?;
     let (mut alice, bob) = account.step(|| enrol_clients(&net, &center, &owner, &edge_id))?;
     account.step(|| connect_alice(&mut alice.client, &tap))?;
     let bob_tunnel = account.step(|| connect_bob(&bob.client, &tap))?;
-    let mallory = account.step(|| refuse_mallory(&net, &edge))?;
+    let mallory = account.step(|| refuse_mallory(&net, &center, &edge))?;
     let bob_download = Download::start(bob_tunnel.place(), LAN_SERVER).context("bob's download")?;
     account.step(|| disable_alice(&center, &alice, &bob_download))?;
     account.step(|| enable_alice(&center, &alice, &bob_download))?;
     account.step(|| read_logs(&center, &edge_id, &alice))?;
-    for process in [&mut edge.tunnel, &mut edge.agent] {
-        process.must_run()?;
-    }
+    edge.must_run()?;
     Ok(Scene { center, edge, alice, bob: bob_tunnel, net, _web: web, _mallory: mallory })
 }
 
-fn networks(run: &Run) -> Result<Done<Topology>> {
+fn networks(run: &Run, image: Option<&Image>) -> Result<Done<Topology>> {
     let client = |name, nat| ClientPlan { name, nat };
     let plan = Plan { clients: vec![client("alice", true), client("bob", false), client("mallory", false)] };
-    let net = Topology::build(run, &plan)?;
+    let net = match image {
+        None => Topology::build(run, &plan)?,
+        Some(_) => Topology::build_for_machine(run, &plan)?,
+    };
     Ok(Done {
         what: "networks: internet, center, edge, LAN, 3 clients".into(),
         note: format!("run {}, alice behind a NAT", run.id()),
@@ -82,17 +85,25 @@ fn start_center(net: &Topology) -> Result<Done<(Center, String)>> {
     })
 }
 
-fn enrol_edge(run: &Run, net: &Topology, center: &Center, owner: &str) -> Result<Done<(Edge, String)>> {
+fn enrol_edge(
+    run: &Run,
+    net: &Topology,
+    image: Option<&Image>,
+    center: &Center,
+    owner: &str,
+) -> Result<Done<(Gateway, String)>> {
     let record = run.dir().join("factory.json");
     let id = center.add_edge(owner, &record)?;
-    let edge = Edge::start(&net.edge, &record)?;
-    let seq = center.confirmed(&id, 1, PATIENCE)?;
-    let addresses = net.edge.output("ip", &["-brief", "addr", "show", "dev", edge.interface()])?;
-    ensure!(addresses.contains("10.9.0."), "the tunnel interface has no address of {NETWORK}: {addresses}");
+    let mut edge = Gateway::start(net, image, &record, &id)?;
+    let seq = edge.confirmed(center, PATIENCE)?;
+    let what = match image {
+        None => format!("edge enrolled, config {seq} confirmed"),
+        Some(_) => format!("edge booted from its image, enrolled, config {seq}"),
+    };
     Ok(Done {
-        what: format!("edge enrolled, config {seq} confirmed"),
-        note: "acks: 1 of 1".into(),
-        figures: json!({ "config_seq": seq, "acks": 1, "edges": 1 }),
+        what,
+        note: edge.started()?,
+        figures: json!({ "config_seq": seq, "acks": 1, "edges": 1, "booted": image.is_some() }),
         value: (edge, id),
     })
 }
@@ -181,9 +192,9 @@ fn connect_bob(bob: &VeronaClient, tap: &Wiretap) -> Result<Done<StockClient>> {
     })
 }
 
-fn refuse_mallory(net: &Topology, edge: &Edge) -> Result<Done<StockClient>> {
+fn refuse_mallory(net: &Topology, center: &Center, edge: &Gateway) -> Result<Done<StockClient>> {
     let place = &net.client("mallory").context("mallory's place")?.host;
-    let edge_key = net.edge.output("wg", &["show", edge.interface(), "public-key"])?;
+    let edge_key = edge.public_key(center)?;
     let own_key = place.output("wg", &["genkey"])?;
     let config = format!(
         "[Interface]\nPrivateKey = {}\nAddress = 10.9.0.66/32\n[Peer]\nPublicKey = {}\n\
@@ -193,27 +204,20 @@ fn refuse_mallory(net: &Topology, edge: &Edge) -> Result<Done<StockClient>> {
         address::EDGE,
         lab::parts::LISTEN_PORT,
     );
-    let before = edge.refused("unknown_key")?;
     let mallory = StockClient::wireguard_go(place, "mallory", &config)?;
-    let refused = wait::for_value("mallory's refusal at the edge", PATIENCE, || {
+    let key = mallory.show("public-key")?;
+    let reason = wait::for_value("mallory's refusal at the edge", PATIENCE, || {
         if web::fetch(place, LAN_SERVER).is_ok() {
             return Err(lab::Error::Environment("mallory reached the LAN".into()));
         }
-        Ok(Some(edge.refused("unknown_key")? - before).filter(|count| *count > 0))
+        edge.refusal_of(center, key.trim())
     })?;
     let handshakes = mallory.show("latest-handshakes")?;
     ensure!(handshakes.trim().ends_with("\t0"), "mallory has a handshake: {handshakes}");
-    let key = mallory.show("public-key")?;
-    let reason = wait::for_value("the refusal in the edge's log", PATIENCE, || {
-        let log = edge.edgectl(&["logs"])?;
-        let records = log.as_array().map_or(&[][..], Vec::as_slice);
-        let ours = records.iter().find(|record| record["attributes"]["claimed_key"] == key.trim());
-        let told = ours.and_then(|record| record["body"].as_str()?.rsplit_once(": "));
-        Ok(told.map(|(_, reason)| reason.to_owned()))
-    })?;
+    let refused = edge.refused("unknown_key")?;
     Ok(Done {
         what: "mallory refused".into(),
-        note: format!("{reason} (edge counter unknown_key {refused})"),
+        note: refused.map_or(reason.clone(), |count| format!("{reason} (edge counter unknown_key {count})")),
         figures: json!({ "unknown_key": refused, "reason": reason }),
         value: mallory,
     })
@@ -337,20 +341,19 @@ impl Scene {
         let identity = self.center.identity();
         let admin =
             |what: &str| format!("{in_center} {bin}/verona-center {what} --identity {}", identity.display());
-        let socket = self.edge.agent_socket();
-        let edgectl = |what: &str| format!("{bin}/edgectl --socket {} {what}", socket.display());
-        let lines = [
+        let mut lines = vec![
             format!("ip netns exec {} curl -sS http://{LAN_SERVER}/", self.alice.client.place().name()),
             format!("ip netns exec {} wg show {}", self.bob.place().name(), self.bob.interface()),
             format!("ip netns exec {} ping -c 3 {}", self.net.lan.name(), address::EDGE_LAN),
-            edgectl("status"),
-            edgectl("peers"),
+        ];
+        lines.extend(self.edge.commands_to_try());
+        lines.extend([
             admin("client list"),
             admin(&format!("client disable {}", self.alice.id)),
             admin("log list --limit 20"),
             format!("ls {}    # logs of every process", self.net.lan.run().dir().display()),
             "cargo lab clean    # end it".to_owned(),
-        ];
+        ]);
         format!("\nstill running; try\n  {}", lines.join("\n  "))
     }
 }

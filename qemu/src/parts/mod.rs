@@ -3,11 +3,13 @@
 //! Only command lines and places are decided here, never what an answer should be: that is for the demo and
 //! the tests. Programs talk JSON (`--json`), and their answers come back as [`serde_json::Value`]s.
 
+mod appliance;
 mod center;
 mod edge;
 mod stock;
 mod verona;
 
+pub use appliance::{Appliance, Start};
 pub use center::{Center, PORT as CENTER_PORT};
 pub use edge::{Edge, LISTEN_PORT};
 pub use stock::StockClient;

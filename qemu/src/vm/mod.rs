@@ -1,0 +1,217 @@
+//! Virtual machines by QEMU: a booted firmware image in place of the edge's processes.
+//!
+//! A [`Machine`] belongs to a run like any other process: it lives in one of the run's namespaces, where its
+//! network cards are taps, and goes with the run. Its disk is a layer over an image that is never written, so that a
+//! power cut, a snapshot and a second machine of the same image cost nothing. It is driven from outside only, by the
+//! serial console ([`Console`]) and by QMP ([`Qmp`]): nothing in the image is there for the tests.
+
+mod accelerator;
+mod console;
+mod disk;
+mod qmp;
+
+pub use accelerator::Accelerator;
+pub use console::Console;
+pub use disk::{Disk, copy_image};
+pub use qmp::Qmp;
+
+use crate::{Error, Namespace, Process, Result, wait};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// UEFI without Secure Boot, of Debian's package ovmf.
+pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// Its variables as they leave the factory.
+pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// How long QEMU may take to answer on its sockets.
+const QEMU_READY: Duration = Duration::from_secs(20);
+
+/// How a machine starts.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// QEMU loads the kernel itself: the fastest way, past firmware and boot chooser.
+    Direct {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Its initramfs.
+        initramfs: PathBuf,
+        /// Its command line.
+        command_line: String,
+    },
+    /// UEFI, and from the disk's `esp` on whatever the image says. `variables` is the machine's own copy.
+    Uefi {
+        /// The firmware's code.
+        code: PathBuf,
+        /// Its variables, written to.
+        variables: PathBuf,
+    },
+}
+
+/// A network card of a machine, joined to a tap in the machine's namespace.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// The tap.
+    pub tap: &'static str,
+    /// The card's address.
+    pub mac: &'static str,
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// The name of its logs and sockets in the run.
+    pub name: String,
+    /// How it starts.
+    pub boot: Boot,
+    /// Its disk.
+    pub disk: Disk,
+    /// MiB.
+    pub memory: u32,
+    /// In the order in which the guest counts them.
+    pub cards: Vec<Card>,
+    /// Further options of QEMU, such as a second disk.
+    pub options: Vec<String>,
+}
+
+/// A running machine. Dropping it cuts its power.
+#[derive(Debug)]
+pub struct Machine {
+    name: String,
+    /// QEMU.
+    pub process: Process,
+    /// The serial console.
+    pub console: Console,
+    /// The monitor.
+    pub qmp: Qmp,
+}
+
+impl Machine {
+    /// Starts a machine in `place`, whose taps are there already.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not come up; the end of its log is in the error.
+    pub fn start(place: &Namespace, hardware: &Hardware) -> Result<Self> {
+        let run = place.run();
+        let at = |kind: &str| run.dir().join(format!("{}.{kind}", hardware.name));
+        let (console, monitor, log) = (at("serial"), at("qmp"), at("console"));
+        for stale in [&console, &monitor] {
+            let _ = std::fs::remove_file(stale);
+        }
+        let begin = console::length(&log);
+        let mut command = place.command("qemu-system-x86_64");
+        common(&mut command, Accelerator::of_host()?, hardware);
+        let (socket, log_path) = (console.display(), log.display());
+        command.arg("-chardev").arg(format!(
+            "socket,id=console,path={socket},server=on,wait=off,logfile={log_path},logappend=on"
+        ));
+        command.args(["-serial", "chardev:console"]);
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", monitor.display()));
+        let mut process = run.start_process(&hardware.name, command)?;
+        let qmp = wait::for_value("QEMU's monitor", QEMU_READY, || {
+            process.must_run()?;
+            Ok(Qmp::connect(&monitor).ok())
+        })?;
+        let console = Console::open(&console, log, begin)?;
+        Ok(Self { name: hardware.name.clone(), process, console, qmp })
+    }
+
+    /// The name of its logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the console has shown `text` since the machine started.
+    ///
+    /// # Errors
+    ///
+    /// It has not within `limit`, or QEMU ended; the end of the console is in the error.
+    pub fn wait_for_console(&mut self, text: &str, limit: Duration) -> Result<()> {
+        self.wait_for(&format!("`{text}` on the console"), limit, |console| console.contains(text))
+    }
+
+    /// Waits until `condition` holds for what the console has shown since the machine started.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Machine::wait_for_console`].
+    pub fn wait_for(&mut self, what: &str, limit: Duration, condition: impl Fn(&str) -> bool) -> Result<()> {
+        let waited = wait::for_value(what, limit, || {
+            if condition(&self.console.text()) {
+                return Ok(Some(()));
+            }
+            self.process.must_run().map(|()| None)
+        });
+        waited.map_err(|error| match error {
+            Error::Deadline { what, waited } => {
+                Error::Deadline { what: format!("{what}; its end:\n{}", self.console.tail()), waited }
+            }
+            other => other,
+        })
+    }
+
+    /// Keeps memory, devices and disk as `name` within the disk.
+    ///
+    /// # Errors
+    ///
+    /// QEMU refuses.
+    pub fn save(&mut self, name: &str) -> Result<()> {
+        self.qmp.monitor(&format!("savevm {name}"))
+    }
+
+    /// Goes back to what [`Machine::save`] kept.
+    ///
+    /// # Errors
+    ///
+    /// QEMU refuses.
+    pub fn load(&mut self, name: &str) -> Result<()> {
+        self.qmp.monitor(&format!("loadvm {name}"))
+    }
+
+    /// Resets it, as its button does.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not answer.
+    pub fn reset(&mut self) -> Result<()> {
+        self.qmp.execute("system_reset", &json!({})).map(drop)
+    }
+
+    /// Cuts its power: whatever the guest has not flushed is lost.
+    ///
+    /// # Errors
+    ///
+    /// It was off already.
+    pub fn cut_power(&mut self) -> Result<()> {
+        self.process.crash()
+    }
+}
+
+fn common(command: &mut Command, accelerator: Accelerator, hardware: &Hardware) {
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
+    command.args(["-accel", accelerator.option(), "-cpu", "max", "-smp", "2"]);
+    command.arg("-m").arg(hardware.memory.to_string());
+    command.args(["-object", "rng-random,id=entropy,filename=/dev/urandom"]);
+    command.args(["-device", "virtio-rng-pci,rng=entropy", "-device", "i6300esb"]);
+    match &hardware.boot {
+        Boot::Direct { kernel, initramfs, command_line } => {
+            command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).arg("-append").arg(command_line);
+        }
+        Boot::Uefi { code, variables } => {
+            let flash =
+                |file: &Path, more: &str| format!("if=pflash,format=raw,file={}{more}", file.display());
+            command.arg("-drive").arg(flash(code, ",readonly=on")).arg("-drive").arg(flash(variables, ""));
+        }
+    }
+    let disk = hardware.disk.path().display();
+    command.arg("-drive").arg(format!("if=none,id=disk,format=qcow2,discard=unmap,file={disk}"));
+    command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=1"]);
+    for Card { tap, mac } in &hardware.cards {
+        command.arg("-netdev").arg(format!("tap,id={tap},ifname={tap},script=no,downscript=no"));
+        command.arg("-device").arg(format!("virtio-net-pci,netdev={tap},mac={mac},romfile="));
+    }
+    command.args(&hardware.options);
+}
