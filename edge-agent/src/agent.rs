@@ -38,6 +38,9 @@ use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
 use verona_contract::provisioning::FactoryRecord;
 
+/// The image's script of the network from before the first configuration.
+const START_NETWORK: &str = "/etc/init.d/S30network";
+
 /// How long the tunnel may take to answer a question of status.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 
@@ -190,6 +193,7 @@ impl Agent {
         let place = Place {
             directory: self.settings.socket.with_file_name("network"),
             program: std::env::current_exe().map_err(AgentError::Program)?,
+            start: START_NETWORK.into(),
         };
         let network = Network::new(orders, place, Box::new(move |draft| spool.note(draft)))?;
         let reports = network.reports();

@@ -13,6 +13,7 @@ pub mod kernel;
 mod message;
 mod probe;
 mod services;
+mod start;
 mod sysctl;
 
 use crate::bundles::Wanted;
@@ -29,6 +30,7 @@ use events::Events;
 use firewall::Firewall;
 use probe::Probes;
 use services::Services;
+use start::Start;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -144,6 +146,8 @@ pub struct Place {
     pub directory: PathBuf,
     /// The agent's own program: DHCP clients call it back ([`dhcp::report`]).
     pub program: PathBuf,
+    /// The firmware's script that makes the network from before the first configuration; need not be there.
+    pub start: PathBuf,
 }
 
 /// Carries orders out, one at a time.
@@ -157,6 +161,7 @@ pub struct Network {
     clients6: Clients6,
     services: Services,
     probes: Probes,
+    start: Start,
     /// Of each interface that was there the last time, octets.
     mtus: BTreeMap<String, u32>,
     /// By name of the uplink, as it was told last.
@@ -175,6 +180,7 @@ impl Network {
         note: Note,
     ) -> Result<Self, store::StoreError> {
         store::make_directory(&place.directory)?;
+        let start = Start::new(place.start, &place.directory);
         let note = Arc::new(note);
         Ok(Self {
             orders,
@@ -185,6 +191,7 @@ impl Network {
             clients: Clients::new(&place.directory, place.program),
             services: Services::new(place.directory, note.clone()),
             probes: Probes::default(),
+            start,
             mtus: BTreeMap::new(),
             carried: BTreeMap::new(),
             note,
@@ -249,6 +256,9 @@ impl Network {
         if let Err(error) = self.guard(order).await {
             return vec![fail("network.firewall", chain(&error))];
         }
+        if !config.is_empty() {
+            self.start.take().await;
+        }
         let mut rejected = Vec::new();
         // Before a line comes up, so that it is listened to as it should.
         if let Err(error) = sysctl::set(&plan::switches(config)) {
@@ -272,6 +282,9 @@ impl Network {
         }
         if let Err(reason) = self.services.run(dnsmasq(config, &plan::servers(config, &uplinks))) {
             rejected.push(fail("network.lan", reason));
+        }
+        if config.is_empty() {
+            self.start.give_back().await;
         }
         rejected
     }

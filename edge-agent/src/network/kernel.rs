@@ -81,6 +81,25 @@ pub async fn read() -> Result<Actual, KernelError> {
     result
 }
 
+/// Takes an interface away, whoever made it. The error is one line; one that is not there is none.
+///
+/// # Errors
+///
+/// What the kernel said.
+pub(crate) async fn remove_link(name: &str) -> Result<(), String> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    let kernel = Kernel(handle);
+    let indices = kernel.indices().await.map_err(|error| crate::center::chain(&error));
+    let removed = match indices.map(|indices| indices.get(name).copied()) {
+        Ok(Some(index)) => kernel.0.link().del(index).execute().await.map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    connection.abort();
+    removed
+}
+
 struct Kernel(Handle);
 
 /// Numbers of links by name.

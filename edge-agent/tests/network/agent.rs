@@ -31,6 +31,7 @@ impl Agent {
         let machine = Place {
             directory: place.run().dir().join(format!("{}-network", place.name())),
             program: env!("CARGO_BIN_EXE_edge-agent").into(),
+            start: place.run().dir().join("start-network"),
         };
         let note = Box::new(move |draft: Draft| take.lock().unwrap().push(draft.event));
         let network = Network::new(receiver, machine, note).unwrap();

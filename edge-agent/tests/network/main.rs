@@ -8,4 +8,5 @@ mod firewall;
 mod hosts;
 mod ipv6;
 mod kernel;
+mod start;
 mod uplinks;
