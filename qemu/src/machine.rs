@@ -27,7 +27,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
-    ("dnsmasq", "dnsmasq-base"),
 ];
 
 /// What the benchmark wants beyond that.
