@@ -17,7 +17,7 @@ fn the_first_configuration_takes_over_and_none_gives_back() {
     let (script, pid) = (run.dir().join("start-network"), run.dir().join("udhcpc.pid"));
     // What the image's does, on these ports.
     let text = format!(
-        "#!/bin/sh\nset -e\nnft add table inet verona_start\n\
+        "#!/bin/sh\n[ \"$1\" = start ] || exit 0\nset -e\nnft add table inet verona_start\n\
          ip link add name br-lan type bridge forward_delay 0\nip addr add 192.168.77.1/24 dev br-lan\n\
          ip link set dev p1 master br-lan up\nip link set dev br-lan up\n\
          busybox udhcpc -f -i p0 -t 3 -T 1 -A 5 -p {} -s /bin/true >/dev/null 2>&1 &\n",
