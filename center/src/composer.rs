@@ -198,5 +198,6 @@ fn assemble(
                 groups,
             }],
         },
+        update: None,
     })
 }

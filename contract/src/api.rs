@@ -11,7 +11,7 @@ pub use admin::*;
 pub use groups::*;
 
 use crate::base64::Octets;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Version};
 use crate::control::Cut;
 use crate::ipnet::IpNet;
 use crate::key::{KeyId, PublicKey, Secret};
@@ -39,6 +39,9 @@ pub const CRL: &str = "/v1/crl/";
 pub const ACKS: &str = "/v1/acks";
 /// `POST` OTLP/HTTP, protobuf or JSON, gzip allowed → 200 with an empty response message.
 pub const LOGS: &str = "/v1/logs";
+/// `GET <this>metadata/NAME`, `GET <this>targets/NAME` → where a center that serves one has the files of its firmware
+/// repository (TUF), with range requests. Anyone may read them.
+pub const FIRMWARE: &str = "/v1/firmware/";
 /// `POST` [`EnrollRequest`] → [`Enrolled`]: a client enrols with its code.
 pub const CLIENT_ENROLL: &str = "/v1/client/enroll";
 /// `POST` [`RenewRequest`] → [`Enrolled`], with the device certificate.
@@ -215,6 +218,54 @@ pub struct ConfigAck {
     pub rejected: Vec<Rejected>,
     /// The edge's clock, Unix nanoseconds.
     pub applied_at_ns: i64,
+}
+
+/// What an edge says of a firmware update, in its audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UpdateAck {
+    /// The version that was to be installed.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub version: Version,
+    /// How far it came.
+    pub state: UpdateState,
+    /// Why it came no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The version that runs now.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub running: Version,
+    /// The edge's clock, Unix nanoseconds.
+    pub at_ns: i64,
+}
+
+/// How far a firmware update came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum UpdateState {
+    /// On the disk and checked; it runs after the next restart.
+    Installed,
+    /// It runs and has proven itself.
+    Confirmed,
+    /// It did not prove itself: the version before runs again, and this one is not tried again.
+    WentBack,
+    /// It was not installed.
+    Refused,
+}
+
+impl UpdateState {
+    /// The text form.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Installed => "installed",
+            Self::Confirmed => "confirmed",
+            Self::WentBack => "went-back",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// The state of a configuration at an edge.

@@ -6,9 +6,11 @@
 
 mod members;
 pub mod network;
+mod update;
 
 pub use members::{IdentityClient, SiteConfig, check as check_members};
 pub use network::NetworkConfig;
+pub use update::{Day, TimeOfDay, UpdateConfig, Window};
 
 use crate::base64::Octets;
 use crate::groups::{self, Group};
@@ -44,6 +46,9 @@ pub struct EdgeConfig {
     pub network: NetworkConfig,
     /// The data plane.
     pub tunnel: TunnelConfig,
+    /// The firmware that the box should run; none = the one that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateConfig>,
 }
 
 impl EdgeConfig {
@@ -59,6 +64,7 @@ impl EdgeConfig {
         json.end().map_err(|error| ConfigError { path: ".".into(), rule: one_line(error) })?;
         config.tunnel.check()?;
         config.network.check()?;
+        config.update.as_ref().map_or(Ok(()), UpdateConfig::check)?;
         Ok(config)
     }
 }

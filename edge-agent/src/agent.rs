@@ -24,16 +24,19 @@ use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
 use crate::store::StoreError;
+use crate::update::{self, UpdateInfo};
 use crate::{config_poll, push};
 use edge_agent_core::bundle::Rules;
 use edge_agent_core::condition::{Facts, conditions};
 use edge_agent_core::journal::Draft;
 use edge_agent_core::spool::chain::Stamp;
+use edge_agent_core::update::trial::Health;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use verona_contract::config::{Version, VersionError};
+use verona_contract::api::UpdateAck;
+use verona_contract::config::{UpdateConfig, Version, VersionError};
 use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
 use verona_contract::provisioning::FactoryRecord;
@@ -43,6 +46,9 @@ const START_NETWORK: &str = "/etc/init.d/S30network";
 
 /// How long the tunnel may take to answer a question of status.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
+
+/// Between two looks at whether the parts of an enrolled edge are there.
+const STARTING: Duration = Duration::from_millis(100);
 
 /// What makes running impossible.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +90,8 @@ pub struct Agent {
     pub(crate) contact: Arc<Contact>,
     pub(crate) operational: Mutex<Option<Operational>>,
     tunnel_failure: TunnelFailure,
+    /// What the updates are doing; none = there are none.
+    update: Mutex<Option<UpdateInfo>>,
     /// What exists only once the box knows which edge it is.
     enrolled: OnceLock<Enrolled>,
 }
@@ -122,6 +130,7 @@ impl Agent {
             endpoint,
             operational: Mutex::new(operational),
             tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
+            update: Mutex::default(),
             enrolled: OnceLock::new(),
         }))
     }
@@ -132,6 +141,8 @@ impl Agent {
     ///
     /// What makes running impossible: the disk, or a spool of another edge.
     pub async fn run(self: Arc<Self>) -> Result<(), AgentError> {
+        // First: a new firmware must prove itself, or go back, also where the rest does not come up.
+        tokio::spawn(update::follow(self.clone()));
         let mut certificates = Certificates::new(self.clone())?;
         let (operational, fresh) = certificates.obtain().await;
         let stamp_source = self.stamps(&operational)?;
@@ -386,6 +397,60 @@ impl Agent {
             Ok(answer) => answer.map_err(|error| chain(&error)),
             Err(_) => Err(format!("the tunnel did not answer within {ASK_LIMIT:?}")),
         }
+    }
+
+    /// What the updates are doing.
+    ///
+    /// # Errors
+    ///
+    /// One line where there are none.
+    pub fn update(&self) -> Result<UpdateInfo, String> {
+        // A plain value: a panic elsewhere cannot leave it half-changed.
+        let shown = self.update.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone().ok_or_else(|| update::NO_FIRMWARE.to_owned())
+    }
+
+    pub(crate) fn show_update(&self, info: UpdateInfo) {
+        *self.update.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
+    }
+
+    /// The firmware that the configuration in force asks for.
+    pub(crate) fn update_wish(&self) -> Option<UpdateConfig> {
+        self.enrolled.get()?.bundles.current()?.config().update.clone()
+    }
+
+    /// Whether a new firmware does what the one before did.
+    pub(crate) async fn health(&self) -> Health {
+        let contact = self.contact.last_ns();
+        let center = self.contact.failure().or_else(|| contact.is_none().then(|| "no answer yet".to_owned()));
+        let (enrolled, parts) = (self.operational().is_some(), self.enrolled.get());
+        let wanted = parts.and_then(|parts| parts.bundles.current()).map(|bundle| bundle.config().seq);
+        let tunnel = match self.tunnel_status().await {
+            Err(reason) => Some(reason),
+            Ok(_) if enrolled && parts.is_none() => Some("the agent is still starting".to_owned()),
+            Ok(status) if wanted.is_some() && status.policy_seq != wanted => {
+                Some("it does not carry out the configuration yet".to_owned())
+            }
+            Ok(_) => None,
+        };
+        Health { tunnel, center }
+    }
+
+    /// Tells it in the audit log, which goes to the center. A box that is not enrolled has nobody to tell.
+    pub(crate) async fn report_update(&self, ack: UpdateAck) {
+        let parts = loop {
+            match self.enrolled.get() {
+                Some(parts) => break parts,
+                None if self.operational().is_none() => return,
+                None => tokio::time::sleep(STARTING).await,
+            }
+        };
+        let (state, version, running) = (ack.state.as_str(), ack.version, ack.running);
+        let body = format!("firmware {version}: {state}");
+        let draft = Draft::new(Stream::Audit, &format!("update.{state}"), body).with("running", running);
+        let reason = ack.reason.as_deref();
+        note(&parts.spool, reason.into_iter().fold(draft, |draft, reason| draft.with("reason", reason)))
+            .await;
     }
 
     pub(crate) fn operational(&self) -> Option<Operational> {

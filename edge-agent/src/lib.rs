@@ -32,3 +32,4 @@ pub mod settings;
 pub mod spool;
 pub mod store;
 pub mod sys;
+pub mod update;

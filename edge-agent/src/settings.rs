@@ -4,6 +4,7 @@ use clap::Parser;
 use edge_agent_core::backoff;
 use edge_agent_core::clock::TrustMode;
 use edge_agent_core::spool::quota::MIN_QUOTA;
+use edge_agent_core::update::Slot;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,6 +31,26 @@ pub struct Settings {
     /// sooner when the center is away; more is only space.
     #[arg(long, value_name = "OCTETS", default_value_t = 256 * 1024 * 1024, value_parser = quota)]
     pub spool_quota: u64,
+    /// Directory of the image's `release.json` and `root.json`; without the first there are no firmware updates.
+    #[arg(long, value_name = "DIR", default_value = "/usr/share/verona/firmware")]
+    pub firmware: PathBuf,
+    /// A disk image with the slots, in place of the disk that the running root lies on.
+    #[arg(long, value_name = "FILE", requires = "running_slot")]
+    pub firmware_disk: Option<PathBuf>,
+    /// The slot of that image that counts as running: a or b.
+    #[arg(long, value_name = "SLOT", requires = "firmware_disk")]
+    pub running_slot: Option<RunningSlot>,
+    /// What restarts the box into a new firmware.
+    #[arg(long, value_name = "PROGRAM", default_value = "/sbin/reboot")]
+    pub restart_with: PathBuf,
+    /// Seconds that a new firmware has to prove itself, 5 to 3600. Short ones send a box on a slow line back; long
+    /// ones leave a box with a bad firmware unmanaged for so long.
+    #[arg(long = "prove-within", value_name = "SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u64).range(5..=3600))]
+    prove_within: u64,
+    /// See `prove_within`.
+    #[arg(skip)]
+    pub prove_limit: Duration,
     /// Widest window of the back-off, seconds, 1 to 3600. Short loads a center that is just starting with all
     /// edges at once; long leaves this edge without news for that much more.
     #[arg(long = "backoff-max", value_name = "SECONDS", default_value_t = backoff::CAP.as_secs(),
@@ -46,7 +67,26 @@ impl Settings {
     pub fn from_command_line() -> Self {
         let mut settings = Self::parse();
         settings.backoff_cap = Duration::from_secs(settings.backoff_max);
+        settings.prove_limit = Duration::from_secs(settings.prove_within);
         settings
+    }
+}
+
+/// A slot on the command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum RunningSlot {
+    /// `root-a`, `BOOT0`.
+    A,
+    /// `root-b`, `BOOT1`.
+    B,
+}
+
+impl From<RunningSlot> for Slot {
+    fn from(slot: RunningSlot) -> Self {
+        match slot {
+            RunningSlot::A => Self::A,
+            RunningSlot::B => Self::B,
+        }
     }
 }
 
@@ -73,6 +113,8 @@ mod tests {
             ["--backoff-max", "0"],
             ["--backoff-max", "3601"],
             ["--spool-quota", "1000"],
+            ["--running-slot", "a"],
+            ["--prove-within", "4"],
         ] {
             assert!(!parse(&bad), "{bad:?}");
         }

@@ -13,6 +13,7 @@ mod keys;
 mod overlay;
 mod progress;
 mod provision;
+mod repository;
 mod sign;
 
 use build::recipe::Edition;
@@ -49,6 +50,9 @@ enum Command {
     },
     /// Builds an image from Debian packages, our programs and the overlay.
     Build(BuildArguments),
+    /// Makes and signs the repository that boxes update from.
+    #[command(subcommand)]
+    Repository(repository::Command),
     /// Writes a factory record onto a box's disk or an image.
     Provision {
         /// The disk or the image.
@@ -179,6 +183,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         Command::CheckOverlay { folder } => check_overlay(&folder),
         Command::Build(arguments) => build(arguments),
+        Command::Repository(command) => repository(command),
         Command::Provision { disk, record } => provision(&disk, &record),
         Command::Keys { folder, rotate } => keys(&folder, rotate),
         Command::Sign { place, keys, cache } => sign(&place, &keys, &cache),
@@ -212,6 +217,12 @@ fn check_overlay(folder: &Path) -> Outcome {
         overlay::check(folder).map_err(|findings| Failure { line: findings.join("\n"), status: 1 })?;
     let text = format!("{}: {files} files, {entries} table entries, in order", folder.display());
     Ok((text, json!({ "files": files, "entries": entries })))
+}
+
+fn repository(command: repository::Command) -> Outcome {
+    let done = repository::run(command).map_err(|error| Failure { line: chain(&error), status: 1 })?;
+    let document = json!({ "done": done });
+    Ok((done, document))
 }
 
 fn build(arguments: BuildArguments) -> Outcome {

@@ -20,3 +20,4 @@ pub mod policy;
 pub mod renewal;
 pub mod revocation;
 pub mod spool;
+pub mod update;

@@ -44,6 +44,8 @@ enum Command {
     Crl,
     /// The configuration in force.
     Config,
+    /// The firmware: which runs, which is asked for, what is under way, how the last update ended.
+    Update,
     /// The newest log records on the disk, or a new one.
     Logs(Logs),
 }
@@ -140,6 +142,7 @@ fn request(command: Command) -> Request {
         Command::Peers => Request::Peers,
         Command::Crl => Request::Crl,
         Command::Config => Request::Config,
+        Command::Update => Request::Update,
         Command::Logs(Logs { stream, count, append: None }) => Request::Logs { stream, count },
         Command::Logs(Logs {
             append: Some(LogsCommand::Append { stream, event, severity, attributes, body }),
@@ -174,6 +177,7 @@ fn json(reply: &Reply) -> Result<String, EdgectlError> {
         Reply::Peers(peers) => serde_json::to_string(peers),
         Reply::Crl(lists) => serde_json::to_string(lists),
         Reply::Config(config) => serde_json::to_string(config),
+        Reply::Update(info) => serde_json::to_string(info),
         Reply::Logs(records) => serde_json::to_string(records),
         Reply::Appended { stream, seq } => {
             serde_json::to_string(&serde_json::json!({ "stream": stream, "seq": seq }))

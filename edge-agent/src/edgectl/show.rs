@@ -2,6 +2,8 @@
 
 use super::table::{jst, jst_ns, octets, printable, table};
 use crate::local::{ConfigInfo, ConfigState, ListInfo, Reply, State};
+use crate::update::UpdateInfo;
+use edge_agent_core::update::trial::{Attempt, Stage};
 use std::collections::BTreeMap;
 use verona_contract::control::{CertificateSource, CrlState, OffloadState, PeerInfo};
 use verona_contract::log::Record;
@@ -12,6 +14,7 @@ pub(super) fn reply(reply: &Reply) -> String {
         Reply::Peers(list) => peers(list),
         Reply::Crl(list) => lists(list),
         Reply::Config(info) => config(info),
+        Reply::Update(info) => update(info),
         Reply::Logs(records) => logs(records),
         Reply::Appended { stream, seq } => format!("{stream} {seq}\n"),
     }
@@ -45,6 +48,37 @@ fn status(state: &State) -> String {
         lines.push(("spool", format!("{unsent} records to send, {used} of {quota}")));
     }
     lines.push(("acks", format!("{} to send", state.acks_pending)));
+    lines
+        .iter()
+        .fold(String::new(), |text, (name, value)| text + &format!("{name:<12} {}\n", printable(value)))
+}
+
+fn update(info: &UpdateInfo) -> String {
+    let mut lines = vec![("firmware", format!("{} {}, slot {}", info.edition, info.running, info.slot))];
+    let wanted = info.wanted.map_or_else(|| "as it is".to_owned(), |version| version.to_string());
+    lines.push(("wanted", wanted));
+    if let Some(attempt) = &info.record.attempt {
+        let Attempt { release, slot, stage, .. } = attempt;
+        let done = match stage {
+            Stage::Writing { root, kernel } => {
+                let (done, all) = (root + kernel, release.root.length + release.kernel.length);
+                format!("{} of {} written", octets(done), octets(all))
+            }
+            Stage::Installed => "installed, waits for a restart".to_owned(),
+        };
+        lines.push(("under way", format!("{} into slot {slot}: {done}", release.version)));
+    }
+    if let Some(failure) = &info.failure {
+        lines.push(("not done", failure.clone()));
+    }
+    if let Some(last) = &info.record.last {
+        let ended =
+            last.failure.as_ref().map_or_else(|| "proved itself".to_owned(), |why| format!("failed: {why}"));
+        lines.push(("last", format!("{}: {ended}", last.version)));
+    }
+    for barred in &info.record.barred {
+        lines.push(("barred", format!("{}: {}", barred.version, barred.reason)));
+    }
     lines
         .iter()
         .fold(String::new(), |text, (name, value)| text + &format!("{name:<12} {}\n", printable(value)))

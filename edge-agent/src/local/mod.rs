@@ -10,6 +10,7 @@ pub(crate) use state::without_secrets;
 pub use state::{CenterState, Certificate, ClockState, ConfigInfo, ConfigState, State, TunnelState};
 
 use crate::lists::HeldInfo;
+use crate::update::UpdateInfo;
 use edge_agent_core::journal::Draft;
 use serde::{Deserialize, Serialize};
 use verona_contract::control::{CrlInfo, PeerInfo};
@@ -34,6 +35,8 @@ pub enum Request {
     Crl,
     /// Asks for [`Reply::Config`].
     Config,
+    /// Asks for [`Reply::Update`].
+    Update,
     /// Asks for [`Reply::Logs`]: the newest records that are still on the disk.
     Logs {
         /// One stream; none = all.
@@ -60,6 +63,8 @@ pub enum Reply {
     Crl(Vec<ListInfo>),
     /// To [`Request::Config`].
     Config(ConfigInfo),
+    /// To [`Request::Update`].
+    Update(Box<UpdateInfo>),
     /// To [`Request::Logs`].
     Logs(Vec<Record>),
     /// To [`Request::AppendLog`].

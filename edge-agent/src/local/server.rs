@@ -117,6 +117,7 @@ async fn answer(agent: &Agent, request: Request) -> Answer {
         Request::Peers => agent.peers().await.map(Reply::Peers),
         Request::Crl => Ok(Reply::Crl(agent.lists().await)),
         Request::Config => Ok(Reply::Config(agent.config(true))),
+        Request::Update => agent.update().map(|info| Reply::Update(Box::new(info))),
         Request::Logs { stream, count } => {
             let spool = agent.spool()?;
             let count = count.min(super::MAX_RECORDS);
