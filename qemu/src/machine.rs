@@ -23,7 +23,6 @@ const NEEDED: &[(&str, &str)] = &[
     ("mcopy", "mtools"),
     ("bg_setenv", "efibootguard"),
     ("veritysetup", "cryptsetup-bin"),
-    ("busybox", "busybox"),
     ("dnsmasq", "dnsmasq-base"),
     ("busybox", "busybox-static"),
     ("radvd", "radvd"),
