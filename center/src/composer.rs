@@ -5,7 +5,7 @@
 
 use crate::clock;
 use crate::db::addresses::host_address;
-use crate::db::edges::EdgeRow;
+use crate::db::edges::{EdgeRow, Leave};
 use crate::db::owners::Owner;
 use crate::db::{Db, DbError, OwnerId, Scope, certificates, configs, edges, groups, issuers, owners};
 use crate::news::News;
@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use verona_contract::base64::Octets;
-use verona_contract::config::{CrlPolicy, EdgeConfig, OwnerConfig, TunnelConfig, Version};
+use verona_contract::config::{CrlPolicy, DEFAULT_CONFIRM_S, EdgeConfig, OwnerConfig, TunnelConfig, Version};
 use verona_contract::groups::Group;
 use verona_contract::ipnet::IpNet;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -121,7 +121,7 @@ async fn compose_edge(
     news: &News<Uuid, u64>,
     edge: EdgeRow,
 ) -> Result<(), ComposeError> {
-    let id = edge.id;
+    let (id, leave) = (edge.id, edge.allow_shrink);
     let Some((mut config, before)) = db.read(move |db| draft(db, &edge)).await?.transpose()? else {
         return Ok(());
     };
@@ -132,9 +132,10 @@ async fn compose_edge(
     };
     let mut says = [0; 32];
     says.copy_from_slice(digest(&SHA256, &octets(&config)?).as_ref());
-    if before == Some(says) {
+    if before == Some(says) && leave != Leave::Given {
         return Ok(());
     }
+    config.allow_shrink = leave != Leave::None;
     // Taken before it is signed: after a crash there is a gap, never a number that the signer has used.
     config.seq = db.write(move |transaction| configs::take_seq(transaction, id)).await?;
     config.issued_at = Timestamp::now();
@@ -144,7 +145,13 @@ async fn compose_edge(
     let envelope = serde_json::to_vec(&signed).map(Zeroizing::new);
     signed.payload.0.zeroize();
     let envelope = envelope.map_err(|error| ComposeError::Encode(id, error))?;
-    db.write(move |transaction| configs::insert(transaction, id, seq, (&says, psk_id), &envelope)).await?;
+    db.write(move |transaction| {
+        if leave == Leave::Given {
+            edges::set_leave(transaction, id, Leave::Signed)?;
+        }
+        configs::insert(transaction, id, seq, (&says, psk_id), &envelope)
+    })
+    .await?;
     tracing::info!(edge = %id, seq, "configuration made");
     news.publish(id, seq);
     Ok(())
@@ -178,6 +185,8 @@ fn assemble(
         seq: 0,
         issued_at: Timestamp::UNIX_EPOCH,
         minimum_agent: Version::new(0, 1, 0),
+        confirm_s: DEFAULT_CONFIRM_S,
+        allow_shrink: false,
         network: edge.network.clone(),
         tunnel: TunnelConfig {
             addresses: vec![address],

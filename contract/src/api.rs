@@ -277,6 +277,9 @@ pub enum ConfigState {
     Confirmed,
     /// Refused; the one before stays in force.
     Refused,
+    /// It was carried out and what worked before did not, or a technician took it back; the one before is in
+    /// force again. The edge does not try it again: a later one it will.
+    Reverted,
 }
 
 /// One part of a configuration that is not as asked.

@@ -44,6 +44,13 @@ pub struct EdgeConfig {
     /// Uplinks, local networks, routes; left out, the box's interfaces are left to others.
     #[serde(default, skip_serializing_if = "NetworkConfig::is_empty")]
     pub network: NetworkConfig,
+    /// Seconds on trial, 5 to 86,400: what worked before must work again within them, or the configuration before
+    /// comes back. Too few revert a sound change on a slow line, many leave a site cut off for that long.
+    #[serde(default = "default_confirm_s", skip_serializing_if = "is_default_confirm_s")]
+    pub confirm_s: u32,
+    /// That it may remove most of what is there; otherwise an edge takes it for an accident and refuses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_shrink: bool,
     /// The data plane.
     pub tunnel: TunnelConfig,
     /// The firmware that the box should run; none = the one that it runs.
@@ -62,11 +69,28 @@ impl EdgeConfig {
         let config: Self = serde_path_to_error::deserialize(&mut json)
             .map_err(|error| ConfigError { path: one_line(error.path()), rule: one_line(error.inner()) })?;
         json.end().map_err(|error| ConfigError { path: ".".into(), rule: one_line(error) })?;
+        if !(5..=86_400).contains(&config.confirm_s) {
+            return Err(ConfigError { path: "confirm_s".into(), rule: "5 to 86400".into() });
+        }
         config.tunnel.check()?;
         config.network.check()?;
         config.update.as_ref().map_or(Ok(()), UpdateConfig::check)?;
         Ok(config)
     }
+}
+
+/// Seconds on trial when the configuration does not say: a DHCP lease, a reboot of the provider's box and the
+/// agent's back-off all fit into them.
+pub const DEFAULT_CONFIRM_S: u32 = 600;
+
+const fn default_confirm_s() -> u32 {
+    DEFAULT_CONFIRM_S
+}
+
+// Left out, so that what was signed before the field existed still says the same.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_default_confirm_s(seconds: &u32) -> bool {
+    *seconds == DEFAULT_CONFIRM_S
 }
 
 /// A field that breaks a rule.

@@ -52,6 +52,16 @@ fn edge_config_with_groups() {
 }
 
 #[test]
+fn edge_config_with_a_trial_of_its_own() {
+    let json = include_str!("golden/edge-config-trial.json");
+    round_trip::<EdgeConfig>(json);
+    let config = EdgeConfig::parse(json.as_bytes()).unwrap();
+    assert_eq!((config.confirm_s, config.allow_shrink), (120, true));
+    let plain = EdgeConfig::parse(include_bytes!("golden/edge-config.json")).unwrap();
+    assert_eq!((plain.confirm_s, plain.allow_shrink), (600, false), "as before the fields existed");
+}
+
+#[test]
 fn edge_config_in_a_rotation() {
     let json = include_str!("golden/edge-config-rotation.json");
     round_trip::<EdgeConfig>(json);
@@ -183,6 +193,9 @@ fn edge_config_rules() {
         ("/tunnel/mtu", Value::from(1279), "tunnel.mtu: 1280 to 9000"),
         ("/minimum_agent", Value::from("1"), "minimum_agent: a version is major.minor.patch"),
         ("/seq", Value::from("42"), "seq: invalid type: string"),
+        ("/confirm_s", Value::from(4), "confirm_s: 5 to 86400"),
+        ("/confirm_s", Value::from(86_401), "confirm_s: 5 to 86400"),
+        ("/allow_shrink", Value::from(1), "allow_shrink: invalid type: integer"),
     ] {
         let mut altered = golden.clone();
         let (parent, field) = pointer.rsplit_once('/').unwrap();

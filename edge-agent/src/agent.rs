@@ -16,14 +16,14 @@ use crate::floors::KnownFloors;
 use crate::groups::Groups;
 use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
-use crate::local::{
-    CenterState, Certificate, ClockState, ConfigInfo, ConfigState, ListInfo, State, TunnelState,
-};
+use crate::local::{CenterState, Certificate, ClockState, ListInfo, State, TunnelState};
 use crate::network::{self, Network, Place};
 use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
 use crate::store::StoreError;
+use crate::survey::Surveyor;
+use crate::trial::Trial;
 use crate::update::{self, UpdateInfo};
 use crate::{config_poll, push};
 use edge_agent_core::bundle::Rules;
@@ -97,11 +97,12 @@ pub struct Agent {
 }
 
 /// What belongs to an edge.
-struct Enrolled {
+pub(crate) struct Enrolled {
     spool: Spool,
-    bundles: Arc<Bundles>,
+    pub(crate) bundles: Arc<Bundles>,
     lists: Arc<Lists>,
     acks: Arc<Acks>,
+    pub(crate) trial: Arc<Trial>,
 }
 
 impl Agent {
@@ -170,7 +171,8 @@ impl Agent {
         }
         let lists = Arc::new(Lists::load(self.settings.state.join("crl"))?);
         let acks = Arc::new(Acks::load(self.settings.state.join("acks.json"))?);
-        let parts = Enrolled { spool, bundles, lists, acks };
+        let trial = Arc::new(self.trial(&bundles, &spool, &acks)?);
+        let parts = Enrolled { spool, bundles, lists, acks, trial };
         let endpoints = KnownEndpoints::load(self.settings.state.join("endpoints.json"));
         let floors = KnownFloors::load(self.settings.state.join("floors"));
         self.start_parts(&parts, (endpoints, floors), operational.edge)?;
@@ -200,7 +202,7 @@ impl Agent {
         .start()
         .map_err(AgentError::Thread)?;
         let spool = parts.spool.clone();
-        let orders = network::orders(parts.bundles.wanted());
+        let orders = network::orders(parts.bundles.released());
         let place = Place {
             directory: self.settings.socket.with_file_name("network"),
             program: std::env::current_exe().map_err(AgentError::Program)?,
@@ -211,6 +213,7 @@ impl Agent {
         tokio::spawn(network.run());
         let apply = Apply {
             bundles: parts.bundles.clone(),
+            trial: parts.trial.clone(),
             tunnel: self.settings.tunnel.clone(),
             private_key: self.keys.tunnel.clone(),
             certificate: self.certificate_path("tunnel.pem"),
@@ -225,10 +228,24 @@ impl Agent {
             failure: self.tunnel_failure.clone(),
         };
         tokio::spawn(apply.run());
+        tokio::spawn(parts.trial.clone().run());
         let (journal, acks) = (parts.spool.clone(), parts.acks.clone());
         tokio::spawn(config_poll::follow(parts.bundles.clone(), self.caller(), journal, acks));
         tokio::spawn(push::run(parts.spool.clone(), edge, self.caller()));
         Ok(())
+    }
+
+    fn trial(&self, bundles: &Arc<Bundles>, spool: &Spool, acks: &Arc<Acks>) -> Result<Trial, AgentError> {
+        Ok(Trial {
+            bundles: bundles.clone(),
+            surveyor: Surveyor { endpoint: self.endpoint.clone(), tunnel: self.settings.tunnel.clone() },
+            boot: boot_id()?,
+            clock: self.clock.clone(),
+            acks: acks.clone(),
+            journal: spool.clone(),
+            standing: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A channel and a back-off for one activity.
@@ -245,6 +262,11 @@ impl Agent {
             monotonic_ns: since_boot_ns(),
             clock_synced: clock.verdict().trusted(),
         }))
+    }
+
+    /// What belongs to the edge; none before enrolment.
+    pub(crate) fn enrolled(&self) -> Option<&Enrolled> {
+        self.enrolled.get()
     }
 
     /// The spool.
@@ -297,31 +319,6 @@ impl Agent {
         }
     }
 
-    /// The configuration, with its content if `content`.
-    #[must_use]
-    pub fn config(&self, content: bool) -> ConfigInfo {
-        let parts = self.enrolled.get();
-        let current = parts.and_then(|parts| parts.bundles.current());
-        let wanted = parts.and_then(|parts| parts.bundles.wanted().borrow().clone());
-        let staged = wanted.filter(|wanted| !wanted.confirmed).map(|wanted| wanted.bundle.config().seq);
-        let refused = parts.and_then(|parts| parts.bundles.refused());
-        let state = match (&staged, &refused, &current) {
-            (Some(_), _, _) => ConfigState::Staged,
-            (None, Some(_), _) => ConfigState::Refused,
-            (None, None, Some(_)) => ConfigState::Confirmed,
-            (None, None, None) => ConfigState::Missing,
-        };
-        let config = current.as_ref().map(|bundle| bundle.config());
-        ConfigInfo {
-            seq: config.map(|config| config.seq),
-            state,
-            issued_at: config.map(|config| config.issued_at.as_second()),
-            staged,
-            refused,
-            content: config.filter(|_| content).map(crate::local::without_secrets),
-        }
-    }
-
     /// Everything at once.
     pub async fn state(&self) -> State {
         let tunnel = self.tunnel_state().await;
@@ -345,6 +342,7 @@ impl Agent {
             tunnel_failure: tunnel.failure.clone(),
             config_seq: config.seq,
             config_refused: config.refused.clone(),
+            config_reverted: config.reverted.clone(),
             lists: in_force.into_iter().map(|info| (info.issuer, info.state)).collect(),
             crl_refused: parts.map(|parts| parts.lists.refused()).unwrap_or_default(),
             clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),

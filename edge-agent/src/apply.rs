@@ -5,7 +5,7 @@
 //! [`crate::revocation`].
 
 use crate::acks::Acks;
-use crate::bundles::{Bundles, Wanted};
+use crate::bundles::{BeginError, Bundles, Fate, Wanted};
 use crate::center::chain;
 use crate::clock::{Clock, wall_ns};
 use crate::conntrack;
@@ -18,10 +18,12 @@ use crate::network::Reports;
 use crate::revocation::RECONNECT;
 use crate::spool::Spool;
 use crate::store;
-use edge_agent_core::bundle::Accepted;
+use crate::survey::BEFORE;
+use crate::trial::{Trial, tell_confirmed};
 use edge_agent_core::journal::{Draft, of_cut, of_event};
 use edge_agent_core::network::Desired;
-use edge_agent_core::policy::{policy, rejected};
+use edge_agent_core::policy::{closed, policy, rejected};
+use edge_agent_core::trial::Survey;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use std::path::PathBuf;
@@ -56,6 +58,8 @@ pub type TunnelFailure = Arc<Mutex<Option<String>>>;
 pub struct Apply {
     /// The configurations.
     pub bundles: Arc<Bundles>,
+    /// Who judges them once they are carried out.
+    pub trial: Arc<Trial>,
     /// The tunnel's control socket.
     pub tunnel: PathBuf,
     /// The tunnel's private key.
@@ -91,8 +95,10 @@ struct Tunnel {
     certificate: Option<Octets>,
     /// When to ask for timestamp floors again.
     floors_due: Instant,
-    /// A policy waits because its groups are not in force.
+    /// A configuration waits because its groups are not in force, or its trial could not begin.
     held_back: bool,
+    /// Whether a configuration was wanted on this connection.
+    wanted: bool,
 }
 
 impl Apply {
@@ -123,8 +129,15 @@ impl Apply {
                 biased;
                 _ = wanted.changed() => {
                     let now = wanted.borrow_and_update().clone();
-                    if let Some(now) = now {
-                        self.apply(&mut tunnel, &now).await?;
+                    match now {
+                        Some(now) => {
+                            tunnel.wanted = true;
+                            self.apply(&mut tunnel, &now).await?;
+                        }
+                        // The very first configuration was taken back: nothing was in force before it. An agent that
+                        // finds none when it starts, as after damage to its disk, closes nothing.
+                        None if tunnel.wanted => self.close(&mut tunnel).await?,
+                        None => {}
                     }
                 }
                 _ = judge.tick() => self.judge_clock(&mut tunnel).await?,
@@ -171,6 +184,7 @@ impl Apply {
             certificate: None,
             floors_due: Instant::now(),
             held_back: false,
+            wanted: false,
         };
         self.network.tunnel_is(&tunnel.interface);
         self.tell_clock(&mut tunnel).await?;
@@ -229,7 +243,7 @@ impl Apply {
     /// Someone may have taken an address away. What cannot be repaired was told at the confirmation.
     async fn compare(&mut self, tunnel: &Tunnel) {
         if let Some(current) = self.bundles.current() {
-            self.reconcile(tunnel, &current).await;
+            self.reconcile(tunnel, &Desired::of(&current.config().tunnel)).await;
             match self.groups.enforce(&tunnel.interface, &current.config().tunnel).await {
                 Ok(true) => tracing::warn!("the rules of the groups were gone and are back"),
                 Ok(false) => {}
@@ -251,11 +265,14 @@ impl Apply {
 
     async fn apply(&mut self, tunnel: &mut Tunnel, wanted: &Wanted) -> Result<(), ControlError> {
         let bundle = &wanted.bundle;
+        if !wanted.confirmed && !self.begin(tunnel, wanted).await {
+            return Ok(());
+        }
         // Before anyone is admitted whom they restrict.
         let enforced = self.groups.enforce(&tunnel.interface, &bundle.config().tunnel).await;
         tunnel.held_back = enforced.is_err();
         if let Err(error) = enforced {
-            self.refused(wanted, "tunnel.owners.groups", &chain(&error)).await;
+            self.refused(wanted, "tunnel.owners.groups", &chain(&error), Fate::Refused).await;
             return Ok(());
         }
         tunnel.certificate = self.certificate().await;
@@ -266,7 +283,7 @@ impl Apply {
             Ok(Reply::PolicyLoaded(installed)) => installed,
             Ok(other) => return Err(tunnel.connection.unexpected(&other)),
             Err(ControlError::Refused(reason)) => {
-                self.refused(wanted, "tunnel", &reason).await;
+                self.refused(wanted, "tunnel", &reason, Fate::Refused).await;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -275,10 +292,61 @@ impl Apply {
         self.loaded(&installed).await;
         self.learn_endpoints(tunnel).await?;
         let mut not_done: Vec<Rejected> = installed.rejected.iter().map(rejected).collect();
-        not_done.extend(self.reconcile(tunnel, bundle).await);
+        let missing = self.reconcile(tunnel, &Desired::of(&bundle.config().tunnel)).await;
+        // Half of a configuration is none: the one before comes back whole.
+        if let Some(missing) = missing.as_ref().filter(|_| !wanted.confirmed) {
+            self.refused(wanted, &missing.path, &missing.reason, Fate::Refused).await;
+            return Ok(());
+        }
+        not_done.extend(missing);
+        // The system's fault, whatever the configuration.
         not_done.extend(forward());
-        not_done.extend(self.network.rejected(bundle.config().seq).await);
-        self.confirmed(wanted, not_done).await;
+        let network = self.network.rejected(bundle.config().seq).await;
+        // What has something in its place is told; what has nothing would be half a configuration.
+        if let Some(missing) = network.iter().find(|one| !wanted.confirmed && one.used_instead.is_none()) {
+            self.refused(wanted, &missing.path, &missing.reason, Fate::Refused).await;
+            return Ok(());
+        }
+        not_done.extend(network);
+        self.carried_out(wanted, not_done).await;
+        Ok(())
+    }
+
+    /// Begins the trial, after it was found out what works without the new configuration. Returns false when it may
+    /// not be carried out.
+    async fn begin(&self, tunnel: &mut Tunnel, wanted: &Wanted) -> bool {
+        let (bundles, bundle, now) = (self.bundles.clone(), wanted.bundle.clone(), self.trial.now());
+        let all = Survey { center: true, gateway: true, dns: true, tunnel: true };
+        let before = match bundles.wants_survey(&bundle) {
+            true => Some(self.trial.surveyor.survey(&all, bundle.config().seq, BEFORE).await),
+            false => None,
+        };
+        let begun = tokio::task::spawn_blocking(move || bundles.begin(&bundle, before, now)).await;
+        tunnel.held_back = !matches!(begun, Ok(Ok(())));
+        match begun {
+            Ok(Ok(())) => return true,
+            Ok(Err(BeginError::Exhausted(error))) => {
+                self.refused(wanted, ".", &error.to_string(), Fate::Reverted).await;
+            }
+            // The one before goes on, and this one is tried again.
+            Ok(Err(BeginError::Store(error))) => {
+                tracing::error!(error = chain(&error), "the trial is not on the disk");
+            }
+            Err(error) => tracing::error!(%error, "the trial is not on the disk"),
+        }
+        false
+    }
+
+    /// As before the first configuration: nobody is admitted, nothing is routed.
+    async fn close(&mut self, tunnel: &mut Tunnel) -> Result<(), ControlError> {
+        let command = Command::LoadPolicy(Box::new(closed(self.private_key.clone())));
+        match tunnel.connection.call(command).await {
+            Ok(Reply::PolicyLoaded(installed)) => self.loaded(&installed).await,
+            Ok(other) => return Err(tunnel.connection.unexpected(&other)),
+            Err(error) => return Err(error),
+        }
+        self.reconcile(tunnel, &Desired::NOTHING).await;
+        tunnel.wanted = false;
         Ok(())
     }
 
@@ -317,9 +385,8 @@ impl Apply {
     }
 
     /// Returns what the kernel did not take.
-    async fn reconcile(&self, tunnel: &Tunnel, bundle: &Accepted) -> Option<Rejected> {
-        let desired = Desired::of(&bundle.config().tunnel);
-        match netlink::reconcile(&tunnel.interface, &desired).await {
+    async fn reconcile(&self, tunnel: &Tunnel, desired: &Desired) -> Option<Rejected> {
+        match netlink::reconcile(&tunnel.interface, desired).await {
             Ok(true) => tracing::info!(interface = tunnel.interface, "addresses and routes set"),
             Ok(false) => {}
             Err(error) => {
@@ -331,28 +398,17 @@ impl Apply {
         None
     }
 
-    async fn confirmed(&self, wanted: &Wanted, rejected: Vec<Rejected>) {
-        let (bundles, bundle) = (self.bundles.clone(), wanted.bundle.clone());
-        let seq = bundle.config().seq;
-        self.clock.raise_floor(bundle.config().issued_at.as_second());
+    async fn carried_out(&self, wanted: &Wanted, not_done: Vec<Rejected>) {
         if !wanted.confirmed {
-            let stored = tokio::task::spawn_blocking(move || bundles.confirm(&bundle)).await;
-            if let Ok(Err(error)) = stored {
-                tracing::error!(error = chain(&error), "the confirmation is not on the disk");
-            }
-        }
-        // A crash between the two would otherwise leave the center without an answer.
-        if self.acks.config().await >= seq {
+            self.bundles.carried_out(&wanted.bundle, not_done);
             return;
         }
-        tracing::info!(seq, rejected = rejected.len(), "configuration confirmed");
-        let draft = Draft::new(Stream::Audit, "config.confirmed", format!("configuration {seq} is in force"));
-        self.append(draft.with("seq", seq).with("rejected", rejected.len())).await;
-        let state = ConfigState::Confirmed;
-        self.acks.push(Ack::Config(ConfigAck { seq, state, rejected, applied_at_ns: wall_ns() })).await;
+        let config = wanted.bundle.config();
+        self.clock.raise_floor(config.issued_at.as_second());
+        tell_confirmed(config, not_done, &self.journal, &self.acks).await;
     }
 
-    async fn refused(&self, wanted: &Wanted, path: &str, reason: &str) {
+    async fn refused(&self, wanted: &Wanted, path: &str, reason: &str, fate: Fate) {
         let seq = wanted.bundle.config().seq;
         tracing::error!(seq, path, reason, "the configuration cannot be carried out");
         if wanted.confirmed {
@@ -360,7 +416,7 @@ impl Apply {
             return;
         }
         let (bundles, bundle, text) = (self.bundles.clone(), wanted.bundle.clone(), reason.to_owned());
-        let stored = tokio::task::spawn_blocking(move || bundles.reject(&bundle, &text)).await;
+        let stored = tokio::task::spawn_blocking(move || bundles.reject(&bundle, fate, &text)).await;
         if let Ok(Err(error)) = stored {
             tracing::error!(error = chain(&error), "the refusal is not on the disk");
         }

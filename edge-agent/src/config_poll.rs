@@ -56,6 +56,15 @@ pub async fn follow(bundles: Arc<Bundles>, mut caller: Caller, journal: Spool, a
                 seen = etag;
                 caller.useless()
             }
+            Ok(Err(TakeError::Shrinks(refusal))) => {
+                if !repeated {
+                    let seq = etag.as_deref().and_then(number);
+                    tracing::error!(%refusal, "configuration refused");
+                    report_refused(&journal, &acks, seq, "tunnel", &refusal.to_string(), false).await;
+                }
+                seen = etag;
+                caller.useless()
+            }
             Ok(Err(TakeError::Store(error))) => {
                 tracing::error!(error = chain(&error), "configuration is not on the disk");
                 caller.useless()
@@ -91,7 +100,11 @@ async fn refused(refusal: &Refusal, etag: Option<&str>, journal: &Spool, acks: &
         _ => ".".to_owned(),
     };
     // What is not signed as it must be has no number that could be believed.
-    let seq = etag.and_then(|etag| etag.trim_matches('"').parse().ok());
+    let seq = etag.and_then(number);
     let seq = seq.filter(|_| matches!(refusal, Refusal::Config(_) | Refusal::MinimumAgent { .. }));
     report_refused(journal, acks, seq, &path, &refusal.to_string(), refusal.is_alarm()).await;
+}
+
+fn number(etag: &str) -> Option<u64> {
+    etag.trim_matches('"').parse().ok()
 }

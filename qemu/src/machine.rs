@@ -28,6 +28,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("radvd", "radvd"),
     ("kea-dhcp6", "kea-dhcp6-server"),
     ("faketime", "faketime"),
+    ("strace", "strace"),
     // The firmware image is built and booted: what makes it comes by apt into a cache of the builder's own.
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),

@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use uuid::Uuid;
 use verona_contract::api::{
     ADMIN_ADMINS, ADMIN_ALARMS, ADMIN_CHAINS, ADMIN_CLIENTS, ADMIN_CRLS, ADMIN_EDGES, ADMIN_LOGS,
-    ADMIN_OWNERS, AdminCreated, ChainReport, Client, ClientCreated, ClientDetail, CrlSummary, Edge,
-    EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, NewPskRoot, Owner, PSK_ROOT,
-    StateChanged,
+    ADMIN_OWNERS, ALLOW_SHRINK, AdminCreated, ChainReport, Client, ClientCreated, ClientDetail, CrlSummary,
+    Edge, EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, NewPskRoot, Owner,
+    PSK_ROOT, StateChanged,
 };
 use verona_contract::base64::Octets;
 use verona_contract::config::{NetworkConfig, OwnerCode};
@@ -86,6 +86,10 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
             run(access, async |api| api.get::<Edge>(&path, &[]).await, show::edge)?;
         }
         EdgeCommand::Network { id, set } => edge_network(access, id, set.as_deref())?,
+        EdgeCommand::AllowShrink { id } => {
+            let path = format!("{ADMIN_EDGES}/{id}/{ALLOW_SHRINK}");
+            run(access, async |api| api.post::<Edge>(&path, &()).await, show::edge)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

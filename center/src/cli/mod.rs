@@ -204,6 +204,11 @@ enum EdgeCommand {
         #[arg(long, value_name = "FILE")]
         set: Option<PathBuf>,
     },
+    /// Let the edge's next configuration remove most of what it has; without leave it takes that for an accident.
+    AllowShrink {
+        /// The edge.
+        id: Uuid,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
 use std::path::Path;
 use verona_contract::api::{
-    ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, CrlSummary, Edge,
-    EdgeCreated, EdgeProof, LogAlarm, Owner, StateChanged,
+    ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, ConfigState, CrlSummary,
+    Edge, EdgeCreated, EdgeProof, LogAlarm, Owner, Rejected, StateChanged,
 };
 use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
@@ -36,6 +36,12 @@ pub(super) fn edge(edge: &Edge) {
         edge.config_seq,
         jst_or_never(edge.last_seen)
     );
+    if let Some(outcome) = edge.outcome.as_ref().filter(|outcome| outcome.state != ConfigState::Confirmed) {
+        let state = if outcome.state == ConfigState::Reverted { "taken back" } else { "refused" };
+        for Rejected { path, reason, .. } in &outcome.rejected {
+            println!("  configuration {} {state}: {path}: {reason}", outcome.seq);
+        }
+    }
 }
 
 pub(super) fn network(network: &NetworkConfig) {

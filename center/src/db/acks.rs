@@ -48,6 +48,7 @@ pub(crate) fn insert_config(
     let state = match ack.state {
         ConfigState::Confirmed => "confirmed",
         ConfigState::Refused => "refused",
+        ConfigState::Reverted => "reverted",
     };
     let sql = "INSERT OR REPLACE INTO config_ack(edge, seq, state, rejected, applied_ns, arrived_ns)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

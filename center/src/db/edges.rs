@@ -3,7 +3,7 @@
 use super::{DbError, OwnerId, Scope, json, parsed, parsed_opt, to_json};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
-use verona_contract::api::Edge;
+use verona_contract::api::{ConfigAck, Edge};
 use verona_contract::config::NetworkConfig;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::PublicKey;
@@ -42,6 +42,20 @@ pub(crate) struct EdgeRow {
     last_seen_ns: Option<i64>,
     config_seq: i64,
     confirmed_seq: Option<i64>,
+    /// An admin's leave to remove most of what the edge has.
+    pub(crate) allow_shrink: Leave,
+    outcome: Option<ConfigAck>,
+}
+
+/// How far an admin's leave to shrink has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// None, or used up.
+    None = 0,
+    /// Given, and in no configuration yet.
+    Given = 1,
+    /// In the newest configuration.
+    Signed = 2,
 }
 
 impl EdgeRow {
@@ -55,6 +69,7 @@ impl EdgeRow {
             enrolled: self.device.is_some(),
             config_seq: self.config_seq.cast_unsigned(),
             confirmed_seq: self.confirmed_seq.map(i64::cast_unsigned),
+            outcome: self.outcome.clone(),
             last_seen: seen_ns.or(self.last_seen_ns).map(crate::clock::timestamp_ns),
         }
     }
@@ -89,7 +104,9 @@ const SELECT: &str =
     "SELECT id, owner, name, serial, host, endpoints, listen_port, lan, fingerprint, token_hash,
     token_expires_s, device, tunnel_key, last_seen_ns,
     coalesce((SELECT max(seq) FROM config WHERE edge = edge.id), 0),
-    (SELECT max(seq) FROM config_ack WHERE edge = edge.id AND state = 'confirmed'),
+    (SELECT max(seq) FROM config_ack WHERE edge = edge.id AND state = 'confirmed'), allow_shrink,
+    (SELECT json_object('seq', seq, 'state', state, 'rejected', json(rejected), 'applied_at_ns', applied_ns)
+        FROM config_ack WHERE edge = edge.id ORDER BY arrived_ns DESC LIMIT 1),
     coalesce(network, '{}') FROM edge";
 
 /// Registers an edge. False when the serial number or the fingerprint is taken.
@@ -207,6 +224,17 @@ pub(crate) fn set_network(
     Ok(())
 }
 
+/// Stores how far an admin's leave to shrink has come.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn set_leave(transaction: &Transaction<'_>, id: Uuid, leave: Leave) -> Result<(), DbError> {
+    let sql = "UPDATE edge SET allow_shrink = ?2 WHERE id = ?1";
+    transaction.execute(sql, params![id.to_string(), leave as i64])?;
+    Ok(())
+}
+
 /// Stores when edges were last heard.
 ///
 /// # Errors
@@ -238,6 +266,12 @@ fn edge(row: &Row<'_>) -> rusqlite::Result<EdgeRow> {
         last_seen_ns: row.get(13)?,
         config_seq: row.get(14)?,
         confirmed_seq: row.get(15)?,
-        network: json(row, 16)?,
+        allow_shrink: match row.get(16)? {
+            1 => Leave::Given,
+            2 => Leave::Signed,
+            _ => Leave::None,
+        },
+        outcome: if row.get::<_, Option<String>>(17)?.is_some() { Some(json(row, 17)?) } else { None },
+        network: json(row, 18)?,
     })
 }

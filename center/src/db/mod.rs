@@ -26,12 +26,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("changes.sql"),
     include_str!("groups.sql"),
     include_str!("rotation.sql"),
     include_str!("network.sql"),
+    include_str!("trial.sql"),
 ];
 
 /// Idle reading connections that are kept.

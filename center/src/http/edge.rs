@@ -8,14 +8,17 @@ use super::failure::Failure;
 use super::wait::{Wish, tag};
 use crate::center::Center;
 use crate::clock;
-use crate::db::{Scope, acks, configs, issuers};
+use crate::db::edges::Leave;
+use crate::db::{Scope, acks, configs, edges, issuers};
 use crate::enrolment;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Transaction;
 use std::sync::Arc;
-use verona_contract::api::{Ack, Challenge, ChallengeRequest, TunnelCertificate, TunnelKeyRequest};
+use verona_contract::api::{
+    Ack, Challenge, ChallengeRequest, ConfigState, TunnelCertificate, TunnelKeyRequest,
+};
 use verona_contract::problem::Problem;
 
 /// Asks for a one-use ephemeral key for a proof of possession.
@@ -117,6 +120,12 @@ fn store_ack(
                 return Err(never("configuration", ack.seq));
             }
             acks::insert_config(transaction, edge.id, ack, arrived_ns)?;
+            let newest = ack.seq == configs::newest_seq(transaction, edge.id)?;
+            let row = edges::by_id(transaction, Scope::of(edge.owner), edge.id)?;
+            let used = row.is_some_and(|row| row.allow_shrink == Leave::Signed);
+            if newest && used && ack.state == ConfigState::Confirmed {
+                edges::set_leave(transaction, edge.id, Leave::None)?;
+            }
         }
     }
     Ok(())

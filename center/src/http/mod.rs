@@ -70,6 +70,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(admin::edges::list, admin::edges::create))
         .routes(routes!(admin::edges::show))
         .routes(routes!(admin::edges::network, admin::edges::set_network))
+        .routes(routes!(admin::edges::allow_shrink))
         .routes(routes!(admin::clients::list, admin::clients::create))
         .routes(routes!(admin::clients::show))
         .routes(routes!(admin::clients::disable))

@@ -176,6 +176,7 @@ fn openapi_names_every_path_of_the_contract() {
         ADMIN_ADMINS,
         "/v1/crl/{issuer}",
         "/v1/admin/clients/{id}/disable",
+        "/v1/admin/edges/{id}/allow-shrink",
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }

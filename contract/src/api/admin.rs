@@ -15,6 +15,9 @@ pub const ADMIN_OWNERS: &str = "/v1/admin/owners";
 pub const PSK_ROOT: &str = "psk-root";
 /// `GET` → [`Edge`]s, `POST` [`NewEdge`] → [`EdgeCreated`] (operators only).
 pub const ADMIN_EDGES: &str = "/v1/admin/edges";
+/// `POST` to `/v1/admin/edges/<id>/allow-shrink` → [`Edge`]: the edge's next configuration may remove most of what it
+/// has. Used up by the edge's confirmation.
+pub const ALLOW_SHRINK: &str = "allow-shrink";
 /// `GET` → [`Client`]s, `POST` [`NewClient`] → [`ClientCreated`].
 pub const ADMIN_CLIENTS: &str = "/v1/admin/clients";
 /// `GET /v1/admin/logs?edge=&stream=&event=&after=&limit=` → [`LogPage`].
@@ -120,6 +123,9 @@ pub struct Edge {
     pub config_seq: u64,
     /// The newest configuration that it confirmed.
     pub confirmed_seq: Option<u64>,
+    /// What it said last of a configuration, and of which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<super::ConfigAck>,
     /// Last request of any kind, RFC 3339.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub last_seen: Option<jiff::Timestamp>,

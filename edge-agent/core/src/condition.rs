@@ -24,6 +24,8 @@ pub enum Code {
     ConfigMissing,
     /// The newest bundle was refused; an older one is in force.
     ConfigRefused,
+    /// The newest configuration was in force and taken back; an older one is in force.
+    ConfigReverted,
     /// An issuer has no list, so its clients are denied.
     CrlMissing,
     /// A list is past nextUpdate.
@@ -56,6 +58,7 @@ impl Code {
             Self::TunnelDown => "tunnel-down",
             Self::ConfigMissing => "config-missing",
             Self::ConfigRefused => "config-refused",
+            Self::ConfigReverted => "config-reverted",
             Self::CrlMissing => "crl-missing",
             Self::CrlStale => "crl-stale",
             Self::CrlRefused => "crl-refused",
@@ -103,6 +106,8 @@ pub struct Facts {
     pub config_seq: Option<u64>,
     /// Why the newest bundle was refused.
     pub config_refused: Option<String>,
+    /// Why the newest configuration was taken back.
+    pub config_reverted: Option<String>,
     /// Each issuer's list and what it allows, as the data plane sees it.
     pub lists: Vec<(KeyId, CrlState)>,
     /// Why an issuer's newest list was refused.
@@ -155,6 +160,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     if let Some(reason) = &facts.config_refused {
         add(Code::ConfigRefused, reason);
     }
+    if let Some(reason) = &facts.config_reverted {
+        add(Code::ConfigReverted, reason);
+    }
     for (issuer, state) in &facts.lists {
         match state {
             CrlState::Missing => add(Code::CrlMissing, &format!("no list of issuer {issuer}")),
@@ -206,13 +214,14 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 17] = [
+        let changes: [(&str, Change); 18] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
             ("tunnel-down", |f, _| f.tunnel_failure = Some("no socket".into())),
             ("config-missing", |f, _| f.config_seq = None),
             ("config-refused", |f, _| f.config_refused = Some("older".into())),
+            ("config-reverted", |f, _| f.config_reverted = Some("center".into())),
             ("crl-missing", |f, i| f.lists.push((i, CrlState::Missing))),
             ("crl-stale", |f, i| f.lists.push((i, CrlState::Grace))),
             ("crl-stale", |f, i| f.lists.push((i, CrlState::Stale))),

@@ -33,6 +33,9 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Nothing of ours, as before the first configuration.
+    pub const NOTHING: Self = Self { mtu: 1420, addresses: BTreeSet::new(), routes: BTreeSet::new() };
+
     /// From a configuration.
     #[must_use]
     pub fn of(config: &TunnelConfig) -> Self {

@@ -25,6 +25,19 @@ pub fn policy(
     }
 }
 
+/// A policy that admits nobody, for a box whose first configuration was taken back.
+#[must_use]
+pub const fn closed(private_key: Secret) -> Policy {
+    Policy {
+        seq: 0,
+        private_key,
+        certificate: None,
+        listen_port: 0,
+        owners: Vec::new(),
+        endpoints: Vec::new(),
+    }
+}
+
 fn owner_policy(owner: &OwnerConfig) -> OwnerPolicy {
     OwnerPolicy {
         owner: owner.owner.clone(),

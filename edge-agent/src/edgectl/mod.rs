@@ -42,8 +42,11 @@ enum Command {
     Peers,
     /// The revocation list of each issuer.
     Crl,
-    /// The configuration in force.
-    Config,
+    /// The configuration: the one in force, the ones before, what differs; and the way back.
+    Config {
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
     /// The firmware: which runs, which is asked for, what is under way, how the last update ended.
     Update,
     /// The newest log records on the disk, or a new one.
@@ -82,6 +85,39 @@ enum LogsCommand {
         /// For a person to read.
         body: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// The configuration in force, without secrets. Also without a subcommand.
+    Show,
+    /// What the one on trial changes; or what the one in force has changed; or what differs between two.
+    Diff {
+        /// Its number.
+        before: Option<u64>,
+        /// Its number.
+        after: Option<u64>,
+    },
+    /// The newest twenty and what became of them.
+    History,
+    /// Goes back: ends the trial, or puts the one before, or the one named, on trial.
+    Rollback {
+        /// Its number.
+        seq: Option<u64>,
+    },
+    /// Confirms the one on trial now, although something does not work that worked before.
+    Confirm {
+        /// What may be lost by it: `lose-center`.
+        #[arg(long, value_name = "RISK")]
+        accept_risk: Option<Risk>,
+    },
+}
+
+/// What cannot be mended from afar.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Risk {
+    /// The center does not reach the box any more.
+    LoseCenter,
 }
 
 fn severity(text: &str) -> Result<Severity, String> {
@@ -141,7 +177,15 @@ fn request(command: Command) -> Request {
         Command::Status => Request::Status,
         Command::Peers => Request::Peers,
         Command::Crl => Request::Crl,
-        Command::Config => Request::Config,
+        Command::Config { command: None | Some(ConfigCommand::Show) } => Request::Config,
+        Command::Config { command: Some(ConfigCommand::History) } => Request::ConfigHistory,
+        Command::Config { command: Some(ConfigCommand::Diff { before, after }) } => {
+            Request::ConfigDifference { before, after }
+        }
+        Command::Config { command: Some(ConfigCommand::Rollback { seq }) } => Request::RollBackConfig { seq },
+        Command::Config { command: Some(ConfigCommand::Confirm { accept_risk }) } => {
+            Request::ConfirmConfig { lose_center: matches!(accept_risk, Some(Risk::LoseCenter)) }
+        }
         Command::Update => Request::Update,
         Command::Logs(Logs { stream, count, append: None }) => Request::Logs { stream, count },
         Command::Logs(Logs {
@@ -177,6 +221,9 @@ fn json(reply: &Reply) -> Result<String, EdgectlError> {
         Reply::Peers(peers) => serde_json::to_string(peers),
         Reply::Crl(lists) => serde_json::to_string(lists),
         Reply::Config(config) => serde_json::to_string(config),
+        Reply::ConfigHistory(revisions) => serde_json::to_string(revisions),
+        Reply::ConfigDifference(difference) => serde_json::to_string(difference),
+        Reply::ConfigChosen { seq } => serde_json::to_string(&serde_json::json!({ "seq": seq })),
         Reply::Update(info) => serde_json::to_string(info),
         Reply::Logs(records) => serde_json::to_string(records),
         Reply::Appended { stream, seq } => {
@@ -207,5 +254,15 @@ mod tests {
         assert!(matches!(parse(&["logs", "--json"]).unwrap(), Request::Logs { stream: None, count: 200 }));
         assert!(parse(&["logs", "append", "--stream", "nonsense", "--event", "e", "b"]).is_err());
         assert!(parse(&["status", "extra"]).is_err());
+        assert!(matches!(parse(&["config"]).unwrap(), Request::Config));
+        assert!(matches!(
+            parse(&["config", "confirm", "--accept-risk=lose-center"]).unwrap(),
+            Request::ConfirmConfig { lose_center: true }
+        ));
+        assert!(parse(&["config", "confirm", "--accept-risk=anything"]).is_err());
+        assert!(matches!(
+            parse(&["config", "rollback", "7"]).unwrap(),
+            Request::RollBackConfig { seq: Some(7) }
+        ));
     }
 }

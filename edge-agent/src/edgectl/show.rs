@@ -1,8 +1,10 @@
 //! The agent's answers as text for people.
 
 use super::table::{jst, jst_ns, octets, printable, table};
-use crate::local::{ConfigInfo, ConfigState, ListInfo, Reply, State};
+use crate::bundles::{Fate, Revision};
+use crate::local::{ConfigInfo, ConfigState, Difference, ListInfo, Reply, State};
 use crate::update::UpdateInfo;
+use edge_agent_core::trial::describe;
 use edge_agent_core::update::trial::{Attempt, Stage};
 use std::collections::BTreeMap;
 use verona_contract::control::{CertificateSource, CrlState, OffloadState, PeerInfo};
@@ -14,6 +16,9 @@ pub(super) fn reply(reply: &Reply) -> String {
         Reply::Peers(list) => peers(list),
         Reply::Crl(list) => lists(list),
         Reply::Config(info) => config(info),
+        Reply::ConfigHistory(revisions) => history(revisions),
+        Reply::ConfigDifference(found) => difference(found),
+        Reply::ConfigChosen { seq } => format!("configuration {seq}\n"),
         Reply::Update(info) => update(info),
         Reply::Logs(records) => logs(records),
         Reply::Appended { stream, seq } => format!("{stream} {seq}\n"),
@@ -101,7 +106,10 @@ fn one_line(config: &ConfigInfo) -> String {
         ConfigState::Missing => "missing",
         ConfigState::Staged => "a newer one waits for the tunnel",
         ConfigState::Confirmed => "confirmed",
+        ConfigState::OnTrial => "a newer one is on trial",
         ConfigState::Refused => "the newest was refused",
+        ConfigState::Reverted => "the newest was taken back",
+        ConfigState::RolledBack => "a technician went back to it",
     };
     let issued = config.issued_at.map(|time| format!(", issued {}", jst(time))).unwrap_or_default();
     format!("{seq}, {state}{issued}")
@@ -213,10 +221,42 @@ fn config(info: &ConfigInfo) -> String {
     if let Some(refused) = &info.refused {
         text += &format!("refused: {}\n", printable(refused));
     }
+    if let Some(reverted) = &info.reverted {
+        text += &format!("taken back: {}\n", printable(reverted));
+    }
+    if let (Some(seq), Some(trial)) = (info.staged, &info.trial) {
+        text += &format!("on trial: {seq}, back in {} s: {}\n", trial.left_s, describe(&trial.lost));
+    }
     if let Some(content) = &info.content {
         // A JSON value always encodes.
         text += &serde_json::to_string_pretty(content).unwrap_or_default();
         text.push('\n');
+    }
+    text
+}
+
+fn history(revisions: &[Revision]) -> String {
+    let row = |one: &Revision| {
+        let fate = match one.fate {
+            Fate::Confirmed => "confirmed",
+            Fate::Refused => "refused",
+            Fate::Reverted => "taken back",
+            Fate::RolledBack => "left by a technician",
+        };
+        vec![one.seq.to_string(), jst(one.at), fate.to_owned(), one.reason.clone().unwrap_or_default()]
+    };
+    table(&["CONFIGURATION", "TIME", "FATE", "REASON"], &revisions.iter().map(row).collect::<Vec<_>>())
+}
+
+fn difference(found: &Difference) -> String {
+    let mut text = format!("from configuration {} to {}\n", found.before, found.after);
+    for change in &found.changes {
+        let side = |sign: char, side: &Option<String>| {
+            side.as_ref()
+                .map(|value| format!("{sign} {} = {}\n", change.path, printable(value)))
+                .unwrap_or_default()
+        };
+        text += &(side('-', &change.before) + &side('+', &change.after));
     }
     text
 }

@@ -6,9 +6,11 @@ mod server;
 mod state;
 
 pub use server::{BindError, bind, serve};
-pub(crate) use state::without_secrets;
-pub use state::{CenterState, Certificate, ClockState, ConfigInfo, ConfigState, State, TunnelState};
+pub use state::{
+    CenterState, Certificate, ClockState, ConfigInfo, ConfigState, Difference, Standing, State, TunnelState,
+};
 
+use crate::bundles::Revision;
 use crate::lists::HeldInfo;
 use crate::update::UpdateInfo;
 use edge_agent_core::journal::Draft;
@@ -35,6 +37,25 @@ pub enum Request {
     Crl,
     /// Asks for [`Reply::Config`].
     Config,
+    /// Asks for [`Reply::ConfigHistory`].
+    ConfigHistory,
+    /// Asks for [`Reply::ConfigDifference`].
+    ConfigDifference {
+        /// None = the one in force, or the one before it.
+        before: Option<u64>,
+        /// None = the one on trial, or the one in force.
+        after: Option<u64>,
+    },
+    /// Confirms the configuration on trial; answered with [`Reply::ConfigChosen`].
+    ConfirmConfig {
+        /// Also if the box loses its center by it.
+        lose_center: bool,
+    },
+    /// Goes back to an older configuration; answered with [`Reply::ConfigChosen`].
+    RollBackConfig {
+        /// None = the one that was in force before.
+        seq: Option<u64>,
+    },
     /// Asks for [`Reply::Update`].
     Update,
     /// Asks for [`Reply::Logs`]: the newest records that are still on the disk.
@@ -63,6 +84,15 @@ pub enum Reply {
     Crl(Vec<ListInfo>),
     /// To [`Request::Config`].
     Config(ConfigInfo),
+    /// To [`Request::ConfigHistory`], the newest first.
+    ConfigHistory(Vec<Revision>),
+    /// To [`Request::ConfigDifference`].
+    ConfigDifference(Difference),
+    /// To [`Request::ConfirmConfig`] and [`Request::RollBackConfig`].
+    ConfigChosen {
+        /// The configuration that is in force now, or will be when its trial is over.
+        seq: u64,
+    },
     /// To [`Request::Update`].
     Update(Box<UpdateInfo>),
     /// To [`Request::Logs`].

@@ -83,7 +83,7 @@ fn may_ask(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn converse(stream: UnixStream, agent: &Agent) -> io::Result<()> {
+async fn converse(stream: UnixStream, agent: &Arc<Agent>) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
@@ -111,12 +111,26 @@ async fn converse(stream: UnixStream, agent: &Agent) -> io::Result<()> {
     }
 }
 
-async fn answer(agent: &Agent, request: Request) -> Answer {
+async fn answer(agent: &Arc<Agent>, request: Request) -> Answer {
     match request {
         Request::Status => Ok(Reply::Status(Box::new(agent.state().await))),
         Request::Peers => agent.peers().await.map(Reply::Peers),
         Request::Crl => Ok(Reply::Crl(agent.lists().await)),
         Request::Config => Ok(Reply::Config(agent.config(true))),
+        Request::ConfigHistory => {
+            let agent = agent.clone();
+            apart(move || agent.config_history()).await.map(Reply::ConfigHistory)
+        }
+        Request::ConfigDifference { before, after } => {
+            let agent = agent.clone();
+            apart(move || agent.config_difference((before, after))).await.map(Reply::ConfigDifference)
+        }
+        Request::ConfirmConfig { lose_center } => {
+            agent.confirm_config(lose_center).await.map(|seq| Reply::ConfigChosen { seq })
+        }
+        Request::RollBackConfig { seq } => {
+            agent.roll_back_config(seq).await.map(|seq| Reply::ConfigChosen { seq })
+        }
         Request::Update => agent.update().map(|info| Reply::Update(Box::new(info))),
         Request::Logs { stream, count } => {
             let spool = agent.spool()?;
@@ -132,4 +146,11 @@ async fn answer(agent: &Agent, request: Request) -> Answer {
             Ok(Reply::Appended { stream, seq })
         }
     }
+}
+
+/// Work that reads the disk.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }

@@ -3,9 +3,10 @@
 
 use crate::spool::Usage;
 use edge_agent_core::condition::Condition;
+use edge_agent_core::difference::Change;
+use edge_agent_core::trial::Subject;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use verona_contract::config::EdgeConfig;
 use verona_contract::control::Status;
 
 /// The whole state.
@@ -68,8 +69,14 @@ pub struct ConfigInfo {
     pub issued_at: Option<i64>,
     /// Number of the one that is accepted and not yet in force.
     pub staged: Option<u64>,
+    /// How the trial of that one stands; none = it has not begun.
+    #[serde(default)]
+    pub trial: Option<Standing>,
     /// Why the newest one was refused.
     pub refused: Option<String>,
+    /// Why the newest one was taken back, and will not be tried again.
+    #[serde(default)]
+    pub reverted: Option<String>,
     /// The content, without secrets and certificates; only where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<serde_json::Value>,
@@ -83,10 +90,36 @@ pub enum ConfigState {
     Missing,
     /// Accepted, waiting for the tunnel.
     Staged,
+    /// Carried out, and not yet confirmed: what worked before must work again.
+    OnTrial,
     /// In force.
     Confirmed,
     /// The newest was refused, an older one is in force.
     Refused,
+    /// With the newest something did not work that worked before; an older one is in force.
+    Reverted,
+    /// A technician went back to an older one.
+    RolledBack,
+}
+
+/// How a trial stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Standing {
+    /// What worked before and does not now.
+    pub lost: Vec<Subject>,
+    /// Seconds until the configuration before comes back.
+    pub left_s: u64,
+}
+
+/// Two configurations side by side, without secrets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Difference {
+    /// The one.
+    pub before: u64,
+    /// The other.
+    pub after: u64,
+    /// What differs.
+    pub changes: Vec<Change>,
 }
 
 /// The tunnel as seen from here.
@@ -109,30 +142,4 @@ pub struct ClockState {
     pub reason: String,
     /// What it shows, Unix nanoseconds.
     pub now_ns: i64,
-}
-
-/// `config` for people who may look but not hold secrets: roots are left out, certificates are counted.
-pub(crate) fn without_secrets(config: &EdgeConfig) -> serde_json::Value {
-    let owners: Vec<serde_json::Value> = config
-        .tunnel
-        .owners
-        .iter()
-        .map(|owner| {
-            serde_json::json!({
-                "owner": owner.owner, "anchors": owner.anchors.len(), "crl": owner.crl,
-                "psk_root": { "id": owner.psk_root.id },
-                "psk_previous": owner.psk_previous.as_ref().map(|root| serde_json::json!({ "id": root.id })),
-                "clients": owner.clients.len(),
-                "max_clients": owner.max_clients,
-            })
-        })
-        .collect();
-    let tunnel = &config.tunnel;
-    serde_json::json!({
-        "edge_id": config.edge_id, "issued_at": config.issued_at, "minimum_agent": config.minimum_agent,
-        "tunnel": {
-            "addresses": tunnel.addresses, "listen_port": tunnel.listen_port, "mtu": tunnel.mtu,
-            "routes": tunnel.routes, "owners": owners,
-        },
-    })
 }

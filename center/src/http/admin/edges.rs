@@ -4,7 +4,7 @@ use super::{check_name, owner_of};
 use crate::center::Center;
 use crate::clock;
 use crate::db::addresses::{self, Holder};
-use crate::db::edges;
+use crate::db::edges::{self, Leave};
 use crate::entropy;
 use crate::http::body::Json;
 use crate::http::caller::Administrator;
@@ -143,6 +143,29 @@ pub(crate) async fn set_network(
         .await?;
     center.composer.mark(owner);
     Ok(axum::Json(network))
+}
+
+/// Lets the next configuration of an edge remove most of what it has: edges take such a one for an accident.
+#[utoipa::path(post, path = "/v1/admin/edges/{id}/allow-shrink", tag = "administration",
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, body = Edge), (status = 404, body = Problem)))]
+pub(crate) async fn allow_shrink(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Edge>, Failure> {
+    let unparsable = || Failure::not_found(format!("no edge {id}"));
+    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let edge = center
+        .db
+        .write(move |transaction| {
+            let edge = edges::by_id(transaction, caller.scope, id)?.ok_or_else(|| unknown(id))?;
+            edges::set_leave(transaction, id, Leave::Given)?;
+            Ok::<_, Failure>(edge)
+        })
+        .await?;
+    center.composer.mark(edge.owner);
+    Ok(axum::Json(edge.to_api(center.seen.last(id))))
 }
 
 fn check(edge: &NewEdge) -> Result<(), Failure> {
