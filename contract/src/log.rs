@@ -37,6 +37,13 @@ pub enum Stream {
     Audit,
 }
 
+/// The event of a record that declares numbers of its own stream missing, attributes `from` and `to`: what is lost is
+/// told, and a chain with nothing but declared gaps is sound.
+pub const GAP: &str = "log.gap";
+
+/// The same for records that the center itself refused, and that the edge has set aside.
+pub const REFUSED: &str = "log.refused";
+
 impl Stream {
     /// All of them, in drop order.
     pub const ALL: [Self; 4] = [Self::Flow, Self::System, Self::Auth, Self::Audit];

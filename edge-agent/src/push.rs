@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::time::Duration;
 use uuid::Uuid;
 use verona_contract::api::LOGS;
-use verona_contract::log::{Record, Severity, Stream};
+use verona_contract::log::{REFUSED, Record, Severity, Stream};
 use verona_contract::otlp::{ExportLogsServiceResponse, MAX_RECORDS, MAX_REQUEST, to_request};
 
 /// Records that come within this time travel together.
@@ -23,17 +23,15 @@ const GATHER: Duration = Duration::from_millis(200);
 /// Most octets of texts in one request: a quarter of what the center takes, for the rest of the encoding.
 const MAX_TEXT: usize = MAX_REQUEST / 4;
 
-/// The event that tells of refused records.
-const REFUSED: &str = "log.refused";
-
 /// Pushes for ever, what matters most first.
 pub async fn run(spool: Spool, edge: Uuid, mut caller: Caller) {
     let mut written = spool.written();
+    let mut ahead: [Ahead; 4] = Default::default();
     loop {
         written.borrow_and_update();
         let mut idle = true;
         for stream in Stream::ALL.into_iter().rev() {
-            match push_stream(&spool, edge, stream, &mut caller).await {
+            match push_stream(&spool, edge, stream, &mut caller, &mut ahead[stream as usize]).await {
                 Ok(pushed) => idle &= !pushed,
                 Err(delay) => {
                     idle = false;
@@ -48,15 +46,60 @@ pub async fn run(spool: Spool, edge: Uuid, mut caller: Caller) {
     }
 }
 
+/// What was sent of a stream while older records wait. After a restart it is forgotten: the center knows what it has.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ahead(Option<(u64, u64)>);
+
+impl Ahead {
+    fn has(&self, seq: u64) -> bool {
+        self.0.is_some_and(|(from, to)| (from..=to).contains(&seq))
+    }
+
+    /// Notes that `from` to `to` were sent. What does not follow on begins anew.
+    fn note(&mut self, from: u64, to: u64) {
+        self.0 = match self.0 {
+            Some((first, last)) if from <= last + 1 && to >= last => Some((first, to)),
+            _ => Some((from, to)),
+        };
+    }
+}
+
+/// What happens now, while older records wait: after weeks without the center nobody wants to wait for the past.
+async fn push_live(
+    spool: &Spool,
+    edge: Uuid,
+    stream: Stream,
+    caller: &mut Caller,
+    ahead: &mut Ahead,
+) -> Result<(), Duration> {
+    let reader = spool.clone();
+    let mut records = blocking(move || reader.live(stream)).await.map_err(|()| caller.delay(None))?;
+    records.retain(|record| !ahead.has(record.seq));
+    for part in batches(&records) {
+        // What the center refuses is dealt with when its turn comes.
+        if offer(edge, part, caller).await? != Verdict::Taken {
+            return Ok(());
+        }
+        if let (Some(first), Some(last)) = (part.first(), part.last()) {
+            ahead.note(first.seq, last.seq);
+        }
+    }
+    Ok(())
+}
+
 /// One segment's worth of one stream. Returns whether there was any, or how long to wait after a failure.
 async fn push_stream(
     spool: &Spool,
     edge: Uuid,
     stream: Stream,
     caller: &mut Caller,
+    ahead: &mut Ahead,
 ) -> Result<bool, Duration> {
+    push_live(spool, edge, stream, caller, ahead).await?;
     let reader = spool.clone();
-    let records = blocking(move || reader.unsent(stream)).await.map_err(|()| caller.delay(None))?;
+    let mut records = blocking(move || reader.unsent(stream)).await.map_err(|()| caller.delay(None))?;
+    let end = records.last().map(|record| record.seq);
+    records.retain(|record| !ahead.has(record.seq));
     // The next one is on top.
     let mut parts: Vec<&[Record]> = batches(&records).collect();
     parts.reverse();
@@ -79,7 +122,12 @@ async fn push_stream(
         let writer = spool.clone();
         blocking(move || writer.sent(stream, last)).await.map_err(|()| caller.delay(None))?;
     }
-    Ok(!records.is_empty())
+    // The rest went ahead.
+    if let Some(end) = end.filter(|end| ahead.has(*end)) {
+        let writer = spool.clone();
+        blocking(move || writer.sent(stream, end)).await.map_err(|()| caller.delay(None))?;
+    }
+    Ok(end.is_some())
 }
 
 /// What the center says to records.
@@ -221,6 +269,18 @@ mod tests {
         ] {
             assert_eq!(judge(&body, 3), verdict);
         }
+    }
+
+    #[test]
+    fn what_went_ahead_is_one_stretch() {
+        let mut ahead = Ahead::default();
+        assert!(!ahead.has(1));
+        ahead.note(50, 60);
+        ahead.note(61, 70);
+        assert!(ahead.has(50) && ahead.has(70) && !ahead.has(71) && !ahead.has(49));
+        // Numbers in between were never sent: they are not taken for sent.
+        ahead.note(80, 90);
+        assert!(!ahead.has(75) && !ahead.has(60) && ahead.has(80));
     }
 
     #[test]

@@ -20,6 +20,9 @@ use verona_contract::log::{MAX_ATTRIBUTE, Stream};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Records that wait when the agent starts.
+const PAST: usize = 2000;
+
 struct Scene {
     net: Topology,
     center: Center,
@@ -72,6 +75,18 @@ impl Scene {
         ]);
         let id = added.unwrap().pointer("/edge/id").unwrap().as_str().unwrap().to_owned();
         (id, record)
+    }
+
+    /// How many records of stream auth the center has; none while numbers are missing.
+    fn auth(&self) -> Option<u64> {
+        let chains = self.center.admin(&["log", "verify"]).ok()?;
+        let chains = lab::parts::field(&chains, "chains").unwrap_or(&chains).as_array()?;
+        chains.iter().find(|chain| chain["stream"] == "auth")?["records"].as_u64()
+    }
+
+    /// The records of one event, as the center tells.
+    fn events_of(&self, event: &str) -> String {
+        self.center.admin(&["log", "list", "--event", event]).unwrap().to_string()
     }
 
     /// The events of this edge that the center has.
@@ -161,6 +176,52 @@ fn append_unacceptable(state: &Path, edge: Uuid) -> u64 {
     let seq = append(&"x".repeat(MAX_ATTRIBUTE + 1));
     append("after");
     seq
+}
+
+/// Fills the spool with `count` records of 8 kB, as weeks without a center do.
+fn append_past(state: &Path, edge: Uuid, count: usize) {
+    let stamp = move || Stamp {
+        edge,
+        boot: Uuid::nil(),
+        time_ns: 1_767_225_600_000_000_000,
+        monotonic_ns: 0,
+        clock_synced: true,
+    };
+    let spool = Spool::open(state.join("spool"), edge, 1 << 28, Box::new(stamp)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let body = "x".repeat(8000);
+    runtime.block_on(async {
+        for _ in 0..count / 100 {
+            let append = |_| spool.append(Draft::new(Stream::Auth, "past", body.clone()));
+            for appended in futures_util::future::join_all((0..100).map(append)).await {
+                appended.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_happens_now_does_not_wait_for_what_the_center_has_missed() {
+    let _turn = alone().unwrap();
+    let scene = Scene::start(86_400);
+    let record = scene.run.dir().join("factory.json");
+    let id = scene.center.add_edge(&scene.owner, &record).unwrap();
+    let mut edge = Edge::start(&scene.net.edge, &record).unwrap();
+    scene.center.confirmed(&id, 1, LIMIT).unwrap();
+    edge.agent.crash().unwrap();
+    // Some sixteen segments, of which one goes in 200 ms at most.
+    append_past(&edge.state(), id.parse().unwrap(), PAST);
+    edge.agent_again().unwrap();
+    let arguments = ["logs", "append", "--stream", "auth", "--event", "now", "what happens now"];
+    wait::for_value("the record to be taken", LIMIT, || Ok(edge.edgectl(&arguments).ok())).unwrap();
+    wait::until("what happens now at the center", LIMIT, || {
+        scene.events_of("now").contains("what happens now")
+    })
+    .unwrap();
+    assert_eq!(scene.auth(), None, "the past is not there yet");
+    // And then it is, whole.
+    wait::until("everything at the center", LIMIT, || scene.auth().is_some_and(|count| count > PAST as u64))
+        .unwrap();
 }
 
 #[test]

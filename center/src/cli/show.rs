@@ -147,7 +147,8 @@ pub(super) fn record(record: &Record) {
 
 pub(super) fn chain(chain: &ChainReport) {
     let state = match chain.first_break {
-        None => "unbroken".to_owned(),
+        None if chain.declared_missing == 0 => "unbroken".to_owned(),
+        None => format!("unbroken, {} declared missing by the edge", chain.declared_missing),
         Some(seq) => format!("broken at {seq}"),
     };
     println!("{}  {}  {} records to {}  {state}", chain.edge, chain.stream, chain.records, chain.last_seq);

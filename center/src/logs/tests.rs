@@ -87,6 +87,40 @@ async fn pages_and_filters() {
 }
 
 #[tokio::test]
+async fn a_declared_gap_is_none_and_covers_nothing_else() {
+    let fixture = fixture();
+    let mut records = chain(1, 9);
+    let report = async || fixture.store.chains(Scope::EVERY_OWNER).await.unwrap().remove(0);
+    // 3 to 5 are missing, and 8 tells of 3 and 4 only.
+    let declare = |records: &mut Vec<Record>, from: u64, to: u64| {
+        records[7].event = verona_contract::log::GAP.into();
+        records[7].attributes.extend([("from".into(), from.to_string()), ("to".into(), to.to_string())]);
+        let link = records[7].hash();
+        records[8].previous = link;
+    };
+    declare(&mut records, 3, 4);
+    let there = |records: &[Record]| {
+        records.iter().filter(|record| !(3..=5).contains(&record.seq)).cloned().collect::<Vec<_>>()
+    };
+    fixture.store.store(owner(1), there(&records)).await.unwrap();
+    let partly = report().await;
+    assert_eq!((partly.unbroken, partly.first_break, partly.declared_missing), (false, Some(3), 0));
+
+    let fixture = self::fixture();
+    let report = async || fixture.store.chains(Scope::EVERY_OWNER).await.unwrap().remove(0);
+    let mut records = chain(1, 9);
+    declare(&mut records, 2, 5);
+    fixture.store.store(owner(1), there(&records)).await.unwrap();
+    let told = report().await;
+    assert_eq!((told.unbroken, told.declared_missing, told.records), (true, 3, 6));
+    // Behind a declared gap an edit still shows.
+    let database = Connection::open(&fixture.path).unwrap();
+    let edit = "UPDATE record SET record = replace(record, 'record 7', 'record X') WHERE seq = 7";
+    assert_eq!(database.execute(edit, []).unwrap(), 1);
+    assert_eq!(report().await.first_break, Some(7));
+}
+
+#[tokio::test]
 async fn chains_show_gaps_and_edits() {
     let fixture = fixture();
     let records = chain(1, 5);

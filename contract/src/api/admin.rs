@@ -306,7 +306,10 @@ pub struct ChainReport {
     pub records: u64,
     /// The highest sequence number.
     pub last_seq: u64,
-    /// Whether each stored record follows from the one before it, from 1 on.
+    /// Numbers that are missing and that the edge itself declared missing (`log.gap`, `log.refused`).
+    #[serde(default)]
+    pub declared_missing: u64,
+    /// Whether each stored record follows from the one before it, from 1 on, but for declared gaps.
     pub unbroken: bool,
     /// Where it breaks: the first sequence number that does not follow.
     pub first_break: Option<u64>,

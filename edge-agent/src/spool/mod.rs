@@ -34,7 +34,7 @@ pub type StampSource = Box<dyn Fn() -> Stamp + Send>;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// The quota is used up for this class of records.
+    /// The quota is used up, and only what matters more could go.
     #[error("the log spool is full for stream {0}")]
     Full(Stream),
     /// The disk failed.
@@ -158,15 +158,48 @@ impl Spool {
     ///
     /// [`StoreError`] when the segment cannot be read.
     pub fn unsent(&self, stream: Stream) -> Result<Vec<Record>, StoreError> {
-        let (path, length, sent) = {
+        loop {
+            let (path, length, sent) = {
+                let rows = self.shared.rows();
+                let row = rows.row(stream);
+                let Some((path, length)) = row.next_unsent() else { return Ok(Vec::new()) };
+                (path, length, row.sent)
+            };
+            match row::read_records(&path, length) {
+                Ok(mut records) => {
+                    records.retain(|record| record.seq > sent);
+                    return Ok(records);
+                }
+                // It has just made room for newer ones.
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound
+                        && self
+                            .shared
+                            .rows()
+                            .row(stream)
+                            .next_unsent()
+                            .is_some_and(|next| next.0 != path) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The records of the open segment of `stream` while older ones wait: what happens now. Empty when nothing older
+    /// waits. Reads the disk: not for an async task.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the segment cannot be read.
+    pub fn live(&self, stream: Stream) -> Result<Vec<Record>, StoreError> {
+        let (path, length) = {
             let rows = self.shared.rows();
-            let row = rows.row(stream);
-            let Some((path, length)) = row.next_unsent() else { return Ok(Vec::new()) };
-            (path, length, row.sent)
+            let (path, length) = rows.row(stream).open_segment();
+            match rows.row(stream).next_unsent() {
+                Some((oldest, _)) if oldest != path => (path.to_owned(), length),
+                _ => return Ok(Vec::new()),
+            }
         };
-        let mut records = row::read_records(&path, length)?;
-        records.retain(|record| record.seq > sent);
-        Ok(records)
+        row::read_records(&path, length)
     }
 
     /// Notes that the center has the records of `stream` up to `seq`, and deletes segments that are wholly

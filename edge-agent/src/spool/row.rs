@@ -7,14 +7,14 @@
 use crate::store::{self, StoreError};
 use edge_agent_core::journal::Draft;
 use edge_agent_core::spool::chain::Head;
-use edge_agent_core::spool::quota::{self, Span};
+use edge_agent_core::spool::quota::{self, Holding, Span};
 use edge_agent_core::spool::segment::{self, End, HEADER, Header, MIN_FRAME};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
-use verona_contract::log::{Record, Severity, Stream};
+use verona_contract::log::{GAP, Record, Severity, Stream};
 
 /// Longest file that is read: a segment is rotated long before.
 const MAX_FILE: usize = 64 * 1024 * 1024;
@@ -107,23 +107,35 @@ impl Rows {
         serde_json::to_vec(&cursors).unwrap_or_default()
     }
 
+    /// What each stream holds.
+    pub(super) fn holdings(&self) -> [Holding; 4] {
+        self.rows.each_ref().map(|row| Holding {
+            octets: row.segments.iter().map(|segment| segment.length).sum(),
+            closed: row.segments.len() > 1,
+        })
+    }
+
     /// A record for each range of numbers that damage has cost.
     pub(super) fn losses(&self) -> Vec<Draft> {
-        let gap = |stream: Stream, range: &RangeInclusive<u64>| {
-            let (from, to) = (range.start(), range.end());
-            Draft::new(
-                stream,
-                "log.gap",
-                format!("records {from} to {to} are lost or never were: damaged segment"),
-            )
-            .severity(Severity::Error)
-            .with("from", from)
-            .with("to", to)
-            .with("count", to - from + 1)
-            .with("reason", "damaged")
+        let told = |row: &Row| {
+            let stream = row.stream;
+            let lost = row.lost.iter();
+            lost.map(|range| gap(stream, range, "damaged", "are lost or never were: damaged segment"))
+                .collect()
         };
-        self.rows.iter().flat_map(|row| row.lost.iter().map(|range| gap(row.stream, range))).collect()
+        self.rows.iter().flat_map(|row| -> Vec<Draft> { told(row) }).collect()
     }
+}
+
+/// Says which numbers of `stream` the center will not see.
+pub(super) fn gap(stream: Stream, lost: &RangeInclusive<u64>, reason: &str, words: &str) -> Draft {
+    let (from, to) = (lost.start(), lost.end());
+    Draft::new(stream, GAP, format!("records {from} to {to} {words}"))
+        .severity(Severity::Error)
+        .with("from", from)
+        .with("to", to)
+        .with("count", to - from + 1)
+        .with("reason", reason)
 }
 
 fn list(directory: &Path) -> Result<Vec<String>, StoreError> {
@@ -236,6 +248,18 @@ impl Row {
 
     pub(super) fn files(&self) -> Vec<(PathBuf, u64)> {
         self.segments.iter().map(|segment| (segment.path.clone(), segment.length)).collect()
+    }
+
+    /// The oldest segment, if it is not the open one: its file, and the numbers up to its end that the center does not
+    /// have. Also those before it: the record that told of them may go with it.
+    pub(super) fn oldest(&self) -> Option<(PathBuf, RangeInclusive<u64>)> {
+        let segment = self.segments.first().filter(|_| self.segments.len() > 1)?;
+        Some((segment.path.clone(), self.sent + 1..=segment.span.last))
+    }
+
+    /// Forgets the segment at `path`.
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.segments.retain(|segment| segment.path != path);
     }
 
     /// Forgets the segments that are wholly sent and tells their files.

@@ -185,25 +185,75 @@ async fn an_unreadable_header_costs_that_segment_only() {
     assert_eq!(drain(&spool, Stream::Audit).len(), 1);
 }
 
+/// Appends records of 8 kB.
+async fn flood(spool: &Spool, stream: Stream, count: usize) -> u64 {
+    let mut last = 0;
+    for _ in 0..count / 50 {
+        let group = (0..50).map(|_| spool.append(draft(stream, "x".repeat(8000))));
+        for seq in futures_util::future::join_all(group).await {
+            last = last.max(seq.unwrap());
+        }
+    }
+    last
+}
+
+/// The numbers that are missing, and those that `log.gap` declares.
+fn missing_and_declared(records: &[Record]) -> (Vec<u64>, Vec<u64>) {
+    let there: Vec<u64> = records.iter().map(|record| record.seq).collect();
+    let missing = (1..*there.last().unwrap()).filter(|seq| there.binary_search(seq).is_err()).collect();
+    let number = |record: &Record, name: &str| record.attributes[name].parse::<u64>().unwrap();
+    let gaps = records.iter().filter(|record| record.event == "log.gap");
+    let mut declared: Vec<u64> =
+        gaps.flat_map(|record| number(record, "from")..=number(record, "to")).collect();
+    declared.sort_unstable();
+    declared.dedup();
+    (missing, declared)
+}
+
 #[tokio::test]
-async fn the_quota_refuses_and_loses_nothing() {
+async fn a_full_spool_lets_the_least_important_go_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let spool = open(directory.path());
-    let body = "x".repeat(8000);
-    let mut taken = 0;
-    let refused = loop {
-        match spool.append(draft(Stream::Flow, body.clone())).await {
-            Ok(seq) => taken = seq,
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(refused.to_string(), "the log spool is full for stream flow");
-    assert!(spool.usage().octets <= MIN_QUOTA / 2);
-    spool.append(draft(Stream::Audit, body)).await.unwrap();
-    let records = drain(&spool, Stream::Flow);
-    assert_eq!(records.len() as u64, taken);
-    assert_eq!(spool.append(draft(Stream::Flow, "fits again")).await.unwrap(), taken + 1);
-    assert_chain(&records, Hash::GENESIS);
+    let audit = flood(&spool, Stream::Audit, 100).await;
+    // Three times what its share holds.
+    let last = flood(&spool, Stream::Flow, 1500).await;
+    assert!(spool.usage().octets <= MIN_QUOTA);
+    // Then what matters more takes the rest, and everything if need be.
+    flood(&spool, Stream::Auth, 1500).await;
+    assert!(spool.usage().octets <= MIN_QUOTA);
+    close(spool).await;
+    let spool = open(directory.path());
+    {
+        let records = drain(&spool, Stream::Audit);
+        assert_eq!(records.len() as u64, audit, "nothing of the audit trail went");
+        assert_chain(&records, Hash::GENESIS);
+        let auth = drain(&spool, Stream::Auth);
+        let (missing, declared) = missing_and_declared(&auth);
+        assert!(!missing.is_empty());
+        assert_eq!(missing, declared, "auth: what is missing is what is declared");
+        assert_chain(&auth[1..], auth[0].hash());
+        let flow = drain(&spool, Stream::Flow);
+        let (missing, declared) = missing_and_declared(&flow);
+        assert!(missing.len() as u64 > last / 2);
+        assert_eq!(missing, declared, "flow: what is missing is what is declared");
+    }
+}
+
+#[tokio::test]
+async fn what_matters_less_never_pushes_out_what_matters_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open(directory.path());
+    flood(&spool, Stream::Auth, 700).await;
+    // Flow turns over within what is left.
+    flood(&spool, Stream::Flow, 1000).await;
+    assert!(spool.usage().octets <= MIN_QUOTA);
+    let auth = drain(&spool, Stream::Auth);
+    assert_eq!(missing_and_declared(&auth), (vec![], vec![]));
+    assert_eq!(auth.len(), 700);
+    let flow = drain(&spool, Stream::Flow);
+    let (missing, declared) = missing_and_declared(&flow);
+    assert!(!missing.is_empty());
+    assert_eq!(missing, declared);
 }
 
 #[tokio::test]

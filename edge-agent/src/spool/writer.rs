@@ -3,10 +3,10 @@
 //! A record is in the chain only when its fsync succeeded. When a write fails, the file is cut back to what
 //! was durable before and the appenders are told, so that the next attempt begins from a sound end.
 
-use super::{Append, AppendError, Shared, StampSource};
-use crate::store::StoreError;
+use super::{Append, AppendError, Shared, StampSource, row};
+use crate::store::{self, StoreError};
 use edge_agent_core::journal::Draft;
-use edge_agent_core::spool::quota;
+use edge_agent_core::spool::quota::{self, Room};
 use edge_agent_core::spool::segment::{self, ROTATE_AT};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -57,31 +57,28 @@ impl Writer {
     }
 
     fn write_stream(&mut self, stream: Stream, appends: Vec<Append>) {
-        let (mut head, length, used) = {
+        if !self.make_room(stream, appends.iter().map(|append| estimate(&append.draft)).sum()) {
+            for Append { answer, .. } in appends {
+                // Who does not wait is not told.
+                let _ = answer.send(Err(AppendError::Full(stream)));
+            }
+            return;
+        }
+        let (mut head, length) = {
             let rows = self.shared.rows();
-            (rows.row(stream).head, rows.row(stream).open_segment().1, rows.octets())
+            (rows.row(stream).head, rows.row(stream).open_segment().1)
         };
         let mut frames = Vec::new();
         let mut waiting: Waiting = Vec::new();
         for Append { draft, answer } in appends {
-            let (before, start) = (head, frames.len());
+            let before = head;
             let record = head.append(draft, &(self.stamps)());
-            let encoded = segment::encode(&record, &mut frames);
-            let refusal = match encoded {
-                Err(error) => Some(AppendError::Disk(error.to_string())),
-                Ok(()) if !quota::admits(stream, used, frames.len() as u64, self.shared.quota) => {
-                    Some(AppendError::Full(stream))
-                }
-                Ok(()) => None,
-            };
-            match refusal {
-                Some(error) => {
+            match segment::encode(&record, &mut frames) {
+                Err(error) => {
                     head = before;
-                    frames.truncate(start);
-                    // Who does not wait is not told.
-                    let _ = answer.send(Err(error));
+                    let _ = answer.send(Err(AppendError::Disk(error.to_string())));
                 }
-                None => waiting.push((record.seq, answer)),
+                Ok(()) => waiting.push((record.seq, answer)),
             }
         }
         if let Err(error) = self.commit(stream, length, &frames) {
@@ -99,6 +96,52 @@ impl Writer {
         if length >= ROTATE_AT {
             self.rotate(stream);
         }
+    }
+
+    /// Lets the oldest and least important records go until `length` octets of `stream` fit. False when only what
+    /// matters more could go, or the disk fails.
+    fn make_room(&mut self, stream: Stream, length: u64) -> bool {
+        loop {
+            let holdings = self.shared.rows().holdings();
+            match quota::room(stream, length, &holdings, self.shared.quota) {
+                Room::Fits => return true,
+                Room::Full => return false,
+                Room::Drop(victim) => {
+                    if let Err(error) = self.drop_oldest(victim) {
+                        tracing::error!(stream = victim.as_str(), error = %error, "log spool cannot make room");
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// First it is told, then it goes: a crash in between leaves records that were declared missing, never missing
+    /// ones that nobody declared.
+    fn drop_oldest(&mut self, stream: Stream) -> Result<(), StoreError> {
+        let Some((path, lost)) = self.shared.rows().row(stream).oldest() else { return Ok(()) };
+        if !lost.is_empty() {
+            let draft = row::gap(stream, &lost, "full", "went to make room: the log spool is full");
+            let (mut head, length) = {
+                let rows = self.shared.rows();
+                (rows.row(stream).head, rows.row(stream).open_segment().1)
+            };
+            let mut frame = Vec::new();
+            let record = head.append(draft, &(self.stamps)());
+            // It is short: it encodes.
+            if segment::encode(&record, &mut frame).is_ok() {
+                self.commit(stream, length, &frame)?;
+                self.shared.rows().row_mut(stream).grow(head, length + frame.len() as u64);
+            }
+            tracing::warn!(
+                stream = stream.as_str(),
+                from = lost.start(),
+                to = lost.end(),
+                "log records dropped"
+            );
+        }
+        self.shared.rows().row_mut(stream).forget(&path);
+        store::remove(&path)
     }
 
     /// Writes `frames` at `length` and makes them last.
@@ -137,4 +180,10 @@ impl Writer {
             tracing::error!(error = %error, "cannot begin a log segment");
         }
     }
+}
+
+/// Octets that a record of `draft` takes on the disk, rather more than less: JSON escapes little of what is usual.
+fn estimate(draft: &Draft) -> u64 {
+    let attributes = draft.attributes.iter().map(|(key, value)| key.len() + value.len() + 8).sum::<usize>();
+    (draft.body.len() + draft.event.len() + attributes + 600) as u64
 }

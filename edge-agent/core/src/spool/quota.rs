@@ -1,28 +1,56 @@
-//! What still fits into the spool, and which segments may go.
+//! What still fits into the spool, what goes when nothing fits any more, and which segments are done with.
 //!
-//! The spool never fills the disk: at its quota new records are refused, the lower classes first, and a record
-//! that was acknowledged stays until the center has it.
+//! The spool never fills the disk. At its quota whole segments go, the oldest of the least important class first:
+//! flow, system, auth, audit. A class never pushes a more important one out, and a flood of one class pushes its own
+//! past out rather than everything else's. What goes is told by a `log.gap`; that is the spool's part.
 
 use verona_contract::log::Stream;
 
 /// The least quota, in octets: a segment for each stream and one to spare for each.
 pub const MIN_QUOTA: u64 = 8 * super::segment::ROTATE_AT;
 
-/// Percent of the quota that a stream may fill together with all others. What is left above is for the
-/// classes that matter more: a flood of flow records leaves room for the audit trail.
+/// Percent of the quota that one stream may fill.
 const fn share(stream: Stream) -> u64 {
     match stream {
-        Stream::Flow => 50,
-        Stream::System => 70,
-        Stream::Auth => 90,
+        Stream::Flow | Stream::System => 50,
+        Stream::Auth => 75,
         Stream::Audit => 100,
     }
 }
 
-/// Whether `length` more octets of `stream` fit, with `used` octets of all streams on the disk.
+/// What one stream has on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Octets of all its segments.
+    pub octets: u64,
+    /// Whether there is a segment besides the open one, which can go.
+    pub closed: bool,
+}
+
+/// Whether there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It fits.
+    Fits,
+    /// It may fit once the oldest segment of this stream has gone.
+    Drop(Stream),
+    /// Only what matters more could go: it does not fit.
+    Full,
+}
+
+/// Whether `length` more octets of `stream` fit beside what each stream holds, in the order of [`Stream::ALL`].
 #[must_use]
-pub const fn admits(stream: Stream, used: u64, length: u64, quota: u64) -> bool {
-    used.saturating_add(length) <= quota / 100 * share(stream)
+pub fn room(stream: Stream, length: u64, holdings: &[Holding; 4], quota: u64) -> Room {
+    let own = holdings[stream as usize];
+    if own.octets.saturating_add(length) > quota / 100 * share(stream) {
+        return if own.closed { Room::Drop(stream) } else { Room::Full };
+    }
+    let used = holdings.iter().fold(length, |used, one| used.saturating_add(one.octets));
+    if used <= quota {
+        return Room::Fits;
+    }
+    let may_go = |one: &Stream| *one <= stream && holdings[*one as usize].closed;
+    Stream::ALL.into_iter().find(may_go).map_or(Room::Full, Room::Drop)
 }
 
 /// The numbers that one segment of a stream holds. Empty when `last < first`.
@@ -53,12 +81,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lower_classes_are_refused_first() {
-        let fits = |stream| admits(stream, 695, 10, 1_000);
-        assert_eq!(Stream::ALL.map(fits), [false, false, true, true]);
-        assert!(admits(Stream::Audit, 990, 10, 1_000));
-        assert!(!admits(Stream::Audit, 991, 10, 1_000));
-        assert!(!admits(Stream::Audit, u64::MAX, 10, 1_000));
+    fn the_least_important_goes_first_and_never_for_something_less() {
+        use Stream::{Audit, Auth, Flow, System};
+        let some = |octets| Holding { octets, closed: true };
+        let open = |octets| Holding { octets, closed: false };
+        for (name, stream, holdings, expected) in [
+            ("room", Flow, [some(300), some(300), some(100), some(100)], Room::Fits),
+            ("flow first", Audit, [some(100), some(300), some(300), some(300)], Room::Drop(Flow)),
+            ("then system", Audit, [open(100), some(300), some(300), some(300)], Room::Drop(System)),
+            ("then auth", Audit, [open(1), open(1), some(498), some(500)], Room::Drop(Auth)),
+            ("then audit", Audit, [open(1), open(1), open(1), some(900)], Room::Fits),
+            ("then audit", Audit, [open(1), open(1), open(1), some(997)], Room::Drop(Audit)),
+            ("flow does not push auth out", Flow, [open(1), some(400), some(400), some(199)], Room::Full),
+            ("system pushes flow out", System, [some(1), some(400), some(400), some(199)], Room::Drop(Flow)),
+            ("its share of flow", Flow, [some(491), open(1), open(1), open(1)], Room::Drop(Flow)),
+            ("its share of auth", Auth, [some(100), open(1), some(741), open(1)], Room::Drop(Auth)),
+            ("its share, all in one", Flow, [open(491), open(1), open(1), open(1)], Room::Full),
+            ("beyond all numbers", Audit, [open(u64::MAX), open(1), open(1), open(1)], Room::Full),
+        ] {
+            assert_eq!(room(stream, 10, &holdings, 1_000), expected, "{name}");
+        }
     }
 
     #[test]
