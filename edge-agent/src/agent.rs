@@ -264,6 +264,12 @@ impl Agent {
         }))
     }
 
+    /// Where the metrics are wanted; none = nowhere.
+    #[must_use]
+    pub const fn metrics(&self) -> Option<std::net::SocketAddr> {
+        self.settings.metrics
+    }
+
     /// What belongs to the edge; none before enrolment.
     pub(crate) fn enrolled(&self) -> Option<&Enrolled> {
         self.enrolled.get()

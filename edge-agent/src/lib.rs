@@ -24,6 +24,7 @@ pub mod https;
 pub mod identity;
 pub mod lists;
 pub mod local;
+pub mod metrics;
 pub mod netlink;
 pub mod network;
 pub mod nft;

@@ -31,6 +31,9 @@ pub struct Settings {
     /// sooner when the center is away; more is only space.
     #[arg(long, value_name = "OCTETS", default_value_t = 256 * 1024 * 1024, value_parser = quota)]
     pub spool_quota: u64,
+    /// Where Prometheus may read the state, such as 127.0.0.1:9586; a loopback address. Left out: nowhere.
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::loopback)]
+    pub metrics: Option<std::net::SocketAddr>,
     /// Directory of the image's `release.json` and `root.json`; without the first there are no firmware updates.
     #[arg(long, value_name = "DIR", default_value = "/usr/share/verona/firmware")]
     pub firmware: PathBuf,
@@ -113,6 +116,7 @@ mod tests {
             ["--backoff-max", "0"],
             ["--backoff-max", "3601"],
             ["--spool-quota", "1000"],
+            ["--metrics", "0.0.0.0:9586"],
             ["--running-slot", "a"],
             ["--prove-within", "4"],
         ] {

@@ -144,3 +144,40 @@ fn an_edge_that_was_offline_cuts_and_reports_when_it_is_back() {
     assert_eq!(edge["waiting_since"], serde_json::Value::Null, "{edge}");
     assert!(web::fetch(alice.verona.place(), SERVER).is_err());
 }
+
+#[test]
+fn every_bad_day_names_tests_that_exist() {
+    let root = lab::workspace::root();
+    let mut tests = std::collections::BTreeSet::new();
+    let mut folders =
+        ["center", "client", "edge-agent", "tunnel", "tests"].map(|name| root.join(name)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let lines: Vec<&str> = text.lines().map(str::trim).collect();
+                let named = lines
+                    .windows(2)
+                    .filter(|pair| pair[0] == "#[test]" || pair[0].starts_with("#[tokio::test"));
+                tests.extend(named.filter_map(|pair| {
+                    let name = pair[1].trim_start_matches("async ").strip_prefix("fn ")?;
+                    Some(name.split('(').next()?.to_owned())
+                }));
+            }
+        }
+    }
+    let table = std::fs::read_to_string(root.join("tests/README.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 20, "{} rows", rows.len());
+    for row in rows {
+        let cell = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        let named: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|name| name.contains('_')).collect();
+        assert!(!named.is_empty() || cell.trim().starts_with('–'), "{row}: neither a test nor a reason");
+        for name in named {
+            assert!(tests.contains(name), "{name} is named in the table and does not exist");
+        }
+    }
+}

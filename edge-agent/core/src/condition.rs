@@ -48,6 +48,26 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::NotEnrolled,
+        Self::CertificateExpired,
+        Self::CenterUnreachable,
+        Self::TunnelDown,
+        Self::ConfigMissing,
+        Self::ConfigRefused,
+        Self::ConfigReverted,
+        Self::CrlMissing,
+        Self::CrlStale,
+        Self::CrlRefused,
+        Self::ClockUnsynced,
+        Self::Spool80,
+        Self::SpoolDamaged,
+        Self::LogRefused,
+        Self::CenterRefuses,
+        Self::TunnelUnfilled,
+    ];
+
     /// The text form.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -75,6 +95,36 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A question of those who watch over processes, with yes or no for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The agent runs and answers.
+    Live,
+    /// The box has come so far that it can do its work: it is enrolled, and a configuration is in force.
+    Startup,
+    /// Clients that may come in come in. The center is not needed for that.
+    Ready,
+}
+
+impl Check {
+    /// The condition that makes the answer no; none = yes.
+    #[must_use]
+    pub fn failing(self, conditions: &[Condition]) -> Option<&Condition> {
+        let stands_against: &[Code] = match self {
+            Self::Live => &[],
+            Self::Startup => &[Code::NotEnrolled, Code::ConfigMissing],
+            Self::Ready => &[
+                Code::NotEnrolled,
+                Code::ConfigMissing,
+                Code::TunnelDown,
+                Code::TunnelUnfilled,
+                Code::CrlMissing,
+            ],
+        };
+        conditions.iter().find(|condition| stands_against.contains(&condition.code))
     }
 }
 
@@ -243,6 +293,29 @@ mod tests {
             // The text form and the JSON form are the same word.
             assert_eq!(serde_json::to_value(found[0].code).unwrap(), code);
         }
+    }
+
+    #[test]
+    fn checks_ask_for_what_they_need() {
+        use Check::{Live, Ready, Startup};
+        let with = |code| vec![Condition { code, detail: String::new() }];
+        for code in Code::ALL {
+            let fails = |check: Check| check.failing(&with(code)).is_some();
+            let (startup, ready) = match code {
+                Code::NotEnrolled | Code::ConfigMissing => (true, true),
+                Code::TunnelDown | Code::TunnelUnfilled | Code::CrlMissing => (false, true),
+                _ => (false, false),
+            };
+            assert_eq!((fails(Live), fails(Startup), fails(Ready)), (false, startup, ready), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_in_the_list_once() {
+        let texts: std::collections::BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), Code::ALL.len());
+        let last = Code::ALL.iter().map(|code| *code as usize).max();
+        assert_eq!(last, Some(Code::ALL.len() - 1), "a new code goes into the list");
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use anyhow::Context as _;
 use edge_agent::agent::Agent;
-use edge_agent::local;
 use edge_agent::settings::Settings;
 use edge_agent::store;
+use edge_agent::{local, metrics as prometheus};
 use nix::fcntl::{Flock, FlockArg};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use verona_contract::provisioning::FactoryRecord;
@@ -49,7 +50,8 @@ fn run(settings: Settings) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {
             ended = agent.clone().run() => ended.map_err(Into::into),
-            ended = local::serve(listener, agent) => ended.context("agent socket"),
+            ended = local::serve(listener, agent.clone()) => ended.context("agent socket"),
+            ended = metrics(&agent) => ended.context("metrics"),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
@@ -57,6 +59,14 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that was acknowledged is on the disk; what still runs has nothing to lose.
     runtime.shutdown_background();
     outcome
+}
+
+/// Serves the metrics, if they are wanted.
+async fn metrics(agent: &Arc<Agent>) -> std::io::Result<()> {
+    match agent.metrics() {
+        Some(address) => prometheus::serve(address, agent.clone()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Two agents on one state directory would break the log chain.

@@ -6,6 +6,7 @@ mod table;
 
 use crate::local::{Answer, Reply, Request};
 use clap::{Args, Parser, Subcommand};
+use edge_agent_core::condition::Check;
 use edge_agent_core::journal::Draft;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -37,7 +38,12 @@ pub struct Edgectl {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Everything at a glance: enrolment, center, configuration, tunnel, clock, spool, conditions.
-    Status,
+    Status {
+        /// Answers by the exit status alone: is the agent `live`, has the box come through its `startup`, is it
+        /// `ready` for clients? If not, one line says why.
+        #[arg(long, value_name = "CHECK", value_parser = check)]
+        check: Option<Check>,
+    },
     /// The certified peers of the tunnel.
     Peers,
     /// The revocation list of each issuer.
@@ -120,6 +126,15 @@ enum Risk {
     LoseCenter,
 }
 
+fn check(text: &str) -> Result<Check, &'static str> {
+    match text {
+        "live" => Ok(Check::Live),
+        "startup" => Ok(Check::Startup),
+        "ready" => Ok(Check::Ready),
+        _ => Err("must be live, startup or ready"),
+    }
+}
+
 fn severity(text: &str) -> Result<Severity, String> {
     serde_json::from_value(text.into()).map_err(|_| "must be debug, info, warn or error".to_owned())
 }
@@ -150,6 +165,9 @@ pub enum EdgectlError {
     /// It said no.
     #[error("{0}")]
     Refused(String),
+    /// The answer to a check is no.
+    #[error("{0}")]
+    Check(String),
     /// Nobody reads what is printed.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -162,7 +180,19 @@ impl Edgectl {
     ///
     /// [`EdgectlError`].
     pub fn run(self) -> Result<(), EdgectlError> {
+        let check = match self.command {
+            Command::Status { check } => check,
+            _ => None,
+        };
         let reply = ask(&self.socket, &request(self.command))?;
+        if let (Some(check), Reply::Status(state)) = (check, &reply) {
+            return match check.failing(&state.conditions) {
+                None => Ok(()),
+                Some(condition) => {
+                    Err(EdgectlError::Check(format!("{}: {}", condition.code, condition.detail)))
+                }
+            };
+        }
         let text = if self.json { json(&reply)? } else { show::reply(&reply) };
         match io::stdout().write_all(text.as_bytes()) {
             // `edgectl logs | head` has what it wanted.
@@ -174,7 +204,7 @@ impl Edgectl {
 
 fn request(command: Command) -> Request {
     match command {
-        Command::Status => Request::Status,
+        Command::Status { .. } => Request::Status,
         Command::Peers => Request::Peers,
         Command::Crl => Request::Crl,
         Command::Config { command: None | Some(ConfigCommand::Show) } => Request::Config,
@@ -254,6 +284,9 @@ mod tests {
         assert!(matches!(parse(&["logs", "--json"]).unwrap(), Request::Logs { stream: None, count: 200 }));
         assert!(parse(&["logs", "append", "--stream", "nonsense", "--event", "e", "b"]).is_err());
         assert!(parse(&["status", "extra"]).is_err());
+        assert!(
+            parse(&["status", "--check", "ready"]).is_ok() && parse(&["status", "--check", "well"]).is_err()
+        );
         assert!(matches!(parse(&["config"]).unwrap(), Request::Config));
         assert!(matches!(
             parse(&["config", "confirm", "--accept-risk=lose-center"]).unwrap(),

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// The UDP port of the tunnel.
 pub const LISTEN_PORT: u16 = 51820;
 
+/// Where the agent tells its metrics, in its own namespace.
+pub const METRICS: &str = "127.0.0.1:9586";
+
 /// An edge box with its state in the run's directory.
 #[derive(Debug)]
 pub struct Edge {
@@ -151,6 +154,7 @@ fn start_agent(place: &Namespace, state: &Path, clock: Option<&WallClock>) -> Re
     let mut command = place.command(workspace::binary("edge-agent")?);
     command.arg("--state").arg(state.join("state")).arg("--record").arg(state.join("factory.json"));
     command.arg("--tunnel").arg(state.join("tunnel.sock")).arg("--socket").arg(&socket);
+    command.args(["--metrics", METRICS]);
     clock.into_iter().for_each(|clock| clock.give(&mut command));
     let mut agent = place.run().start_process("edge-agent", command)?;
     wait::for_value("the agent's socket", READY, || {
