@@ -113,12 +113,18 @@ fn a_cut_is_not_starved_by_the_traffic_of_others() {
         let flood = self::flow(&site, &bob, 4001, Duration::ZERO);
         let (before, click, processors) = (flood.balance().arrivals.count, Instant::now(), processor_time());
         site.center.admin(&["client", "disable", &alice.id]).unwrap();
+        let answered = click.elapsed();
         wait::until("alice's last packet", PATIENCE, || {
             flow.balance().arrivals.last.is_some_and(|last| last.elapsed() > SILENCE)
         })
         .unwrap();
         let last = flow.balance().arrivals.last.unwrap();
-        delays.push(last.saturating_duration_since(click));
+        let delay = last.saturating_duration_since(click);
+        if delay > Duration::from_secs(1) {
+            let shown = site.center.proof(&alice.id, PATIENCE).unwrap();
+            println!("{delay:?}: the click came back after {answered:?}, then {shown}");
+        }
+        delays.push(delay);
         assert!(flood.balance().arrivals.count > before + 1000, "the edge was not busy");
         let (worked, passed) = processor_time();
         (busy, whole) = (busy + worked - processors.0, whole + passed - processors.1);
