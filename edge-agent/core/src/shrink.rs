@@ -61,13 +61,13 @@ mod tests {
 
     /// With `clients` pushed clients, `routes` routes and owners called `owners`.
     fn config(clients: u16, routes: u8, owners: &[&str], allow_shrink: bool) -> EdgeConfig {
-        let octets = |n: u16| verona_contract::base64::encode(&n.to_be_bytes());
+        let octets = |n: u16| verona_contract::base64::encode(n.to_be_bytes());
         let owner = |(index, name): (usize, &&str)| {
             // The first owner has the clients.
             let clients: Vec<String> = if index == 0 { (0..clients).map(octets).collect() } else { vec![] };
             json!({
                 "owner": name, "anchors": ["MAA="], "crl": { "grace_s": 1, "stale": "deny-new" },
-                "psk_root": { "id": 1, "secret": verona_contract::base64::encode(&[9; 32]) },
+                "psk_root": { "id": 1, "secret": verona_contract::base64::encode([9; 32]) },
                 "clients": clients, "max_clients": 10,
             })
         };
@@ -105,7 +105,7 @@ mod tests {
             match refused {
                 None => assert_eq!(found, Ok(()), "{name}"),
                 Some(start) => {
-                    assert!(found.as_ref().is_err_and(|text| text.starts_with(start)), "{name}: {found:?}")
+                    assert!(found.as_ref().is_err_and(|text| text.starts_with(start)), "{name}: {found:?}");
                 }
             }
             assert_eq!(check(&of(before, false), &of(after, true)), Ok(()), "{name}, with leave");
