@@ -12,6 +12,7 @@ use crate::http::failure::Failure;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use std::fmt::Display;
 use std::sync::Arc;
 use uuid::Uuid;
 use verona_contract::api::{Edge, EdgeCreated, NewEdge};
@@ -93,8 +94,7 @@ pub(crate) async fn show(
     caller: Administrator,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Edge>, Failure> {
-    let unparsable = || Failure::not_found(format!("no edge {id}"));
-    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let id = parse(&id)?;
     let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
     Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.to_api(center.seen.last(id))))
 }
@@ -109,8 +109,7 @@ pub(crate) async fn network(
     caller: Administrator,
     Path(id): Path<String>,
 ) -> Result<axum::Json<NetworkConfig>, Failure> {
-    let unparsable = || Failure::not_found(format!("no edge {id}"));
-    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let id = parse(&id)?;
     let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
     Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.network))
 }
@@ -128,8 +127,7 @@ pub(crate) async fn set_network(
     Path(id): Path<String>,
     Json(network): Json<NetworkConfig>,
 ) -> Result<axum::Json<NetworkConfig>, Failure> {
-    let unparsable = || Failure::not_found(format!("no edge {id}"));
-    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let id = parse(&id)?;
     // Here it costs a message; on the box, the configuration.
     network.check().map_err(|error| Failure::bad(error.to_string()))?;
     let (scope, stored) = (caller.scope, network.clone());
@@ -154,8 +152,7 @@ pub(crate) async fn allow_shrink(
     caller: Administrator,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Edge>, Failure> {
-    let unparsable = || Failure::not_found(format!("no edge {id}"));
-    let id = Uuid::try_parse(&id).map_err(|_| unparsable())?;
+    let id = parse(&id)?;
     let edge = center
         .db
         .write(move |transaction| {
@@ -212,7 +209,12 @@ fn is_endpoint(text: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn unknown(id: Uuid) -> Failure {
+/// What is no id names no edge either.
+fn parse(id: &str) -> Result<Uuid, Failure> {
+    Uuid::try_parse(id).map_err(|_| unknown(id))
+}
+
+fn unknown(id: impl Display) -> Failure {
     Failure::not_found(format!("no edge {id}"))
 }
 
