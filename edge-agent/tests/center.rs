@@ -48,6 +48,16 @@ impl Scene {
         Self { net, center, owner, run }
     }
 
+    /// An edge with its first configuration in force, and its id; its agent has crashed.
+    fn edge_whose_agent_is_gone(&self) -> (Uuid, Edge) {
+        let record = self.run.dir().join("factory.json");
+        let id = self.center.add_edge(&self.owner, &record).unwrap();
+        let mut edge = Edge::start(&self.net.edge, &record).unwrap();
+        self.center.confirmed(&id, 1, LIMIT).unwrap();
+        edge.agent.crash().unwrap();
+        (id.parse().unwrap(), edge)
+    }
+
     /// Registers a box by the fingerprint of its device key. Returns its id and the factory record.
     fn register(&self, fingerprint: &str) -> (String, PathBuf) {
         let record = self.run.dir().join("factory.json");
@@ -204,13 +214,9 @@ fn append_past(state: &Path, edge: Uuid, count: usize) {
 fn what_happens_now_does_not_wait_for_what_the_center_has_missed() {
     let _turn = alone().unwrap();
     let scene = Scene::start(86_400);
-    let record = scene.run.dir().join("factory.json");
-    let id = scene.center.add_edge(&scene.owner, &record).unwrap();
-    let mut edge = Edge::start(&scene.net.edge, &record).unwrap();
-    scene.center.confirmed(&id, 1, LIMIT).unwrap();
-    edge.agent.crash().unwrap();
+    let (id, mut edge) = scene.edge_whose_agent_is_gone();
     // Some sixteen segments, of which one goes in 200 ms at most.
-    append_past(&edge.state(), id.parse().unwrap(), PAST);
+    append_past(&edge.state(), id, PAST);
     edge.agent_again().unwrap();
     let arguments = ["logs", "append", "--stream", "auth", "--event", "now", "what happens now"];
     wait::for_value("the record to be taken", LIMIT, || Ok(edge.edgectl(&arguments).ok())).unwrap();
@@ -228,12 +234,8 @@ fn what_happens_now_does_not_wait_for_what_the_center_has_missed() {
 fn a_record_that_the_center_refuses_is_set_aside_and_the_others_pass() {
     let _turn = alone().unwrap();
     let scene = Scene::start(86_400);
-    let record = scene.run.dir().join("factory.json");
-    let id = scene.center.add_edge(&scene.owner, &record).unwrap();
-    let mut edge = Edge::start(&scene.net.edge, &record).unwrap();
-    scene.center.confirmed(&id, 1, LIMIT).unwrap();
-    edge.agent.crash().unwrap();
-    let seq = append_unacceptable(&edge.state(), id.parse().unwrap());
+    let (id, mut edge) = scene.edge_whose_agent_is_gone();
+    let seq = append_unacceptable(&edge.state(), id);
     edge.agent_again().unwrap();
 
     let passed = || scene.events().is_superset(&["before", "after", "log.refused"].map(str::to_owned).into());
