@@ -7,10 +7,12 @@
 use super::bed::{Bed, RECEIVER_INSIDE, Tunnel, Wanted};
 use super::implementation::Program;
 use super::load;
+use super::profile::Recording;
 use super::sample::align;
 use super::traffic::{self, Iperf};
 use lab::{Process, Result};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 
 /// Datagrams a second that a flood should have.
@@ -34,7 +36,7 @@ const FIREWALL: &str = "table ip floods {
 ";
 
 /// From the cheapest to refuse to the dearest (the program's own names).
-const KINDS: [&str; 11] = [
+pub(super) const KINDS: [&str; 11] = [
     "initiation-wrong-mac1",
     "initiation-garbage",
     "initiation-unknown-key",
@@ -66,12 +68,27 @@ pub(super) struct Effect {
     memory_peak: f64,
 }
 
-/// Measures every kind, each with a new edge.
-pub(super) fn measure(bed: &Bed, program: &Program, seconds: u32) -> Result<Vec<Effect>> {
+/// Measures `kinds`, each with a new edge; none named means all. With a folder, perf records what each flood takes.
+pub(super) fn measure(
+    bed: &Bed,
+    program: &Program,
+    kinds: &[String],
+    seconds: u32,
+    perf: Option<&Path>,
+) -> anyhow::Result<Vec<Effect>> {
     let mut effects = Vec::new();
-    for (round, kind) in KINDS.into_iter().enumerate() {
+    let wanted =
+        KINDS.into_iter().filter(|kind| kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind));
+    for (round, kind) in wanted.enumerate() {
         let tunnel = bed.tunnel(program, Wanted { bad_line: false, others: Some(0) })?;
         let effect = effect(bed, &tunnel, kind, round as u32, seconds)?;
+        if let Some(folder) = perf {
+            let flood = load::flood(bed, kind, RATE, SOURCES)?;
+            let recording = Recording::start(folder, kind)?;
+            throughput(bed, seconds)?;
+            println!("{}", recording.listing()?);
+            drop(flood);
+        }
         println!("  {kind:<32} {:.0} of 100 kept", 100.0 * effect.kept());
         effects.push(effect);
     }
@@ -79,18 +96,14 @@ pub(super) fn measure(bed: &Bed, program: &Program, seconds: u32) -> Result<Vec<
 }
 
 fn effect(bed: &Bed, tunnel: &Tunnel, kind: &'static str, round: u32, seconds: u32) -> Result<Effect> {
-    let throughput = || -> Result<f64> {
-        let iperf = Iperf::listen(&bed.sender, &bed.receiver, RECEIVER_INSIDE)?;
-        Ok(traffic::tcp(&iperf.run(seconds, &["-O", "1"])?, false).gbps.unwrap_or(0.0))
-    };
-    let alone = throughput()?;
+    let alone = throughput(bed, seconds)?;
     let memory_before = resident(&tunnel.receiver.process, "VmRSS:");
     bed.receiver.nft(FIREWALL)?;
     let flood = load::flood(bed, kind, RATE, SOURCES)?;
-    let dropped = throughput()?;
+    let dropped = throughput(bed, seconds)?;
     bed.receiver.nft("delete table ip floods")?;
     let newcomers = load::start_newcomers(bed, NEWCOMERS, round, seconds + 6)?;
-    let flooded = throughput()?;
+    let flooded = throughput(bed, seconds)?;
     let newcomers = load::newcomers(newcomers, Duration::from_secs(u64::from(seconds) + 20))?;
     Ok(Effect {
         kind,
@@ -103,6 +116,12 @@ fn effect(bed: &Bed, tunnel: &Tunnel, kind: &'static str, round: u32, seconds: u
         memory_before,
         memory_peak: resident(&tunnel.receiver.process, "VmHWM:"),
     })
+}
+
+/// One stream of TCP through the tunnel, Gbit/s.
+fn throughput(bed: &Bed, seconds: u32) -> Result<f64> {
+    let iperf = Iperf::listen(&bed.sender, &bed.receiver, RECEIVER_INSIDE)?;
+    Ok(traffic::tcp(&iperf.run(seconds, &["-O", "1"])?, false).gbps.unwrap_or(0.0))
 }
 
 impl Effect {

@@ -44,9 +44,9 @@ pub(crate) struct Arguments {
     /// Measure one worker against two as well.
     #[arg(long)]
     scaling: bool,
-    /// Measure floods of forged handshakes against a certified edge as well. `--tests --floods` measures nothing else.
-    #[arg(long)]
-    floods: bool,
+    /// Measure floods against a certified edge as well, of all kinds or of these. `--tests --floods` measures nothing else.
+    #[arg(long, value_name = "KIND", value_delimiter = ',', num_args = 0.., value_parser = floods::KINDS)]
+    floods: Option<Vec<String>>,
     /// Record our own trials by perf into this folder, and list where the time went.
     #[arg(long, value_name = "FOLDER")]
     perf: Option<PathBuf>,
@@ -97,9 +97,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         println!("\nmedians of {}, {} s each\n\n{}", arguments.repeats, arguments.seconds, samples.table());
         println!("{}", bars::report(&samples, arguments.others));
     }
-    let effects =
-        if arguments.floods { floods::measure(&bed, &ours, arguments.seconds)? } else { Vec::new() };
-    if arguments.floods {
+    let mut effects = Vec::new();
+    if let Some(kinds) = &arguments.floods {
+        effects = floods::measure(&bed, &ours, kinds, arguments.seconds, arguments.perf.as_deref())?;
         println!("\n{}", floods::table(&effects));
     }
     if let Some(path) = &arguments.json {
