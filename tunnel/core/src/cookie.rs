@@ -22,21 +22,16 @@ const SECRET_LIFE: Duration = Duration::from_secs(120);
 pub(crate) struct Cookie(pub(crate) [u8; 16]);
 
 /// The datagram split at its two MACs. The caller has checked that it is longer than both.
-struct Macs<'a> {
-    body: &'a [u8],
-    mac1: &'a [u8; TAG],
+pub(crate) struct Macs<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) mac1: &'a [u8; TAG],
     mac2: &'a [u8; TAG],
 }
 
-fn macs(datagram: &[u8]) -> Option<Macs<'_>> {
+pub(crate) fn macs(datagram: &[u8]) -> Option<Macs<'_>> {
     let (rest, mac2) = datagram.split_last_chunk::<TAG>()?;
     let (body, mac1) = rest.split_last_chunk::<TAG>()?;
     Some(Macs { body, mac1, mac2 })
-}
-
-/// Whether the sender knows our public key. `key` is the one of the message's family.
-pub(crate) fn mac1_is_valid(key: &[u8; 32], datagram: &[u8]) -> bool {
-    macs(datagram).is_some_and(|macs| noise::mac(key, &[macs.body]).ct_eq(macs.mac1).into())
 }
 
 /// Writes mac1, and mac2 when there is a cookie, into the last 32 octets; gives mac1.
@@ -70,9 +65,10 @@ impl CookieIssuer {
         now: Instant,
         rng: &mut Entropy,
     ) -> bool {
+        // Who has no cookie writes zeros (whitepaper §5.4.4): nearly all of a flood, and no reason to hash it again.
+        let Some(macs) = macs(datagram).filter(|macs| *macs.mac2 != [0; TAG]) else { return false };
         let cookie = self.cookie(from, now, rng);
-        macs(datagram)
-            .is_some_and(|macs| noise::mac(&cookie.0, &[macs.body, macs.mac1]).ct_eq(macs.mac2).into())
+        noise::mac(&cookie.0, &[macs.body, macs.mac1]).ct_eq(macs.mac2).into()
     }
 
     /// The cookie reply to `datagram`, which carried `sender` as its index. `cookie_key` is ours.
@@ -128,6 +124,7 @@ pub(crate) fn open_reply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mac1;
     use crate::message::Message;
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
         let mut issuer = CookieIssuer::new();
         let mut datagram = [9; 148];
         let mac1 = write_macs(&key, None, &mut datagram);
-        assert!(mac1_is_valid(&key, &datagram));
+        assert!(mac1::is_valid(&key, &datagram));
         assert!(!issuer.mac2_is_valid(from, &datagram, now, &mut rng));
 
         let reply = issuer.reply(&[3; 32], (from, 77), &datagram, now, &mut rng).unwrap();
@@ -156,6 +153,6 @@ mod tests {
         assert!(!issuer.mac2_is_valid(other_port, &datagram, now, &mut rng));
         assert!(!issuer.mac2_is_valid(from, &datagram, now + SECRET_LIFE, &mut rng));
         datagram[0] ^= 1;
-        assert!(!mac1_is_valid(&key, &datagram));
+        assert!(!mac1::is_valid(&key, &datagram));
     }
 }

@@ -5,7 +5,6 @@
 //! engine ([`Upcall`]); a handshake message only if its mac1 is right, so that garbage never fills the queue.
 
 use crate::allowed_ips::{RouteReader, Routes};
-use crate::cookie;
 use crate::datagram::Datagram;
 use crate::ecn::Ecn;
 use crate::events::Telling;
@@ -13,6 +12,7 @@ use crate::forwarder::{Forwarder, RUN, Shard, View};
 use crate::icmp::Allowance;
 use crate::ip_packet;
 use crate::line::{Line, Received, Way};
+use crate::mac1::{self, Unchecked};
 use crate::message::Message;
 use crate::output::Output;
 use crate::path_reports::quoted_index;
@@ -67,13 +67,19 @@ impl Lane {
         upcalls: &mut impl Upcalls,
     ) {
         self.run(|lane, hold| {
+            let mut strangers = Unchecked::default();
             for datagram in batch {
                 if out.is_full() {
                     hold.release();
                     out.make_room();
                 }
-                lane.datagram(now, datagram.into(), hold, out, upcalls);
+                let datagram = datagram.into();
+                let unchecked = lane.datagram(now, datagram, hold, out, upcalls);
+                if unchecked.is_some_and(|key| strangers.push(key, datagram.from, datagram.octets)) {
+                    lane.strangers(now, &mut strangers, upcalls);
+                }
             }
+            lane.strangers(now, &mut strangers, upcalls);
         });
     }
 
@@ -175,7 +181,7 @@ struct Active<'l> {
     allowance: &'l mut Allowance,
 }
 
-impl Active<'_> {
+impl<'l> Active<'l> {
     fn way<'w, O: Output>(&'w mut self, out: &'w mut O) -> Way<'w, O> {
         Way {
             out,
@@ -189,6 +195,8 @@ impl Active<'_> {
         }
     }
 
+    /// Takes a datagram. A stranger's handshake message is given back with the key of its mac1, to be checked
+    /// together with others.
     fn datagram<O: Output>(
         &mut self,
         now: Now,
@@ -196,8 +204,10 @@ impl Active<'_> {
         hold: &mut Hold<'_>,
         out: &mut O,
         upcalls: &mut impl Upcalls,
-    ) {
+    ) -> Option<&'l [u8; 32]> {
         self.tally.rx_bytes = self.tally.rx_bytes.wrapping_add(datagram.len() as u64);
+        // Without a key of ours there is no mac1 that could be right.
+        let reach = self.view.reach.as_ref();
         let result = match Message::parse(datagram) {
             None => Err(Refusal::Malformed),
             Some(Message::Data { receiver }) => {
@@ -205,17 +215,37 @@ impl Active<'_> {
             }
             // Nobody needs our key to make one, so at least it must name a line that there is.
             Some(Message::CookieReply(reply)) => hold.check_line(reply.receiver).map(|()| true),
+            Some(Message::Response { receiver, .. }) => match reach {
+                Some(reach) if mac1::is_valid(&reach.handshake_mac1, datagram) => {
+                    hold.check_line(receiver).map(|()| true)
+                }
+                _ => Err(Refusal::Mac1),
+            },
             // Only an edge with a policy knows what to do with a certificate.
             Some(Message::Introduction { .. }) if !self.view.certified => Err(Refusal::Malformed),
-            Some(message) => self.check_mac1(&message, datagram).and_then(|()| match message {
-                Message::Response { receiver, .. } => hold.check_line(receiver).map(|()| true),
-                _ => Ok(true),
-            }),
+            Some(message @ (Message::Initiation(_) | Message::Introduction { .. })) => match (reach, message)
+            {
+                (None, _) => Err(Refusal::Mac1),
+                (Some(reach), Message::Introduction { .. }) => return Some(&reach.introduction_mac1),
+                (Some(reach), _) => return Some(&reach.handshake_mac1),
+            },
         };
         match result {
             Ok(false) => {}
             Ok(true) => self.push(Upcall::Datagram(from, datagram), upcalls),
             Err(reason) => self.refuse(reason, from, now, upcalls),
+        }
+        None
+    }
+
+    /// Checks mac1 of handshake messages, and hands on those that deserve it.
+    fn strangers(&mut self, now: Now, unchecked: &mut Unchecked<'_>, upcalls: &mut impl Upcalls) {
+        for (from, datagram, is_valid) in unchecked.judge() {
+            if is_valid {
+                self.push(Upcall::Datagram(from, datagram), upcalls);
+            } else {
+                self.refuse(Refusal::Mac1, from, now, upcalls);
+            }
         }
     }
 
@@ -270,16 +300,6 @@ impl Active<'_> {
         line.unring();
         self.tally.upcalls_dropped += 1;
         false
-    }
-
-    fn check_mac1(&self, message: &Message<'_>, datagram: &[u8]) -> Result<(), Refusal> {
-        // Without a key there is no mac1 that could be right.
-        let reach = self.view.reach.as_ref().ok_or(Refusal::Mac1)?;
-        let key = match message {
-            Message::Introduction { .. } => &reach.introduction_mac1,
-            _ => &reach.handshake_mac1,
-        };
-        if cookie::mac1_is_valid(key, datagram) { Ok(()) } else { Err(Refusal::Mac1) }
     }
 
     fn push(&mut self, upcall: Upcall<&[u8]>, upcalls: &mut impl Upcalls) {

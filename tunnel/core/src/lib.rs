@@ -37,6 +37,7 @@ pub mod ip_packet;
 mod lane;
 mod line;
 mod load;
+mod mac1;
 pub mod message;
 mod neighbour;
 mod noise;

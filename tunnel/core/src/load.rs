@@ -7,7 +7,7 @@
 //! are fixed in size; two sources that fall into one slot take turns, which only helps the one that is over its
 //! rate.
 
-use crate::noise;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -155,11 +155,13 @@ impl Load {
 
     /// What tells a source from others, and chooses its slot.
     fn tag(&self, from: IpAddr) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = match from {
-            IpAddr::V4(v4) => noise::mac(&self.slot_key, &[&v4.octets()]),
-            IpAddr::V6(v6) => noise::mac(&self.slot_key, &[&v6.octets()[..8]]),
-        };
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.slot_key);
+        match from {
+            IpAddr::V4(v4) => hasher.write(&v4.octets()),
+            IpAddr::V6(v6) => hasher.write(&v6.octets()[..8]),
+        }
+        hasher.finish()
     }
 }
 
