@@ -281,6 +281,19 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::NamedGroup;
+    use rustls::server::Acceptor;
+    use tokio_rustls::LazyConfigAcceptor;
+
+    /// A center, or one in its place, that knows classical groups only gets no connection.
+    #[tokio::test]
+    async fn the_key_exchange_is_post_quantum_or_there_is_none() {
+        let center = Center::anonymous("https://center.example", [0; 32]).unwrap();
+        let (ours, theirs) = tokio::io::duplex(16 * 1024);
+        tokio::spawn(center.tls.connect(center.name, ours));
+        let accepted = LazyConfigAcceptor::new(Acceptor::default(), theirs).await.unwrap();
+        assert_eq!(accepted.client_hello().named_groups(), Some(&[NamedGroup::X25519MLKEM768][..]));
+    }
 
     #[test]
     fn addresses() {

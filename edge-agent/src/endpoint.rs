@@ -173,6 +173,23 @@ fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edge_agent_core::clock::TrustMode;
+    use rustls::NamedGroup;
+    use rustls::server::Acceptor;
+
+    /// A center, or one in its place, that knows classical groups only gets no connection.
+    #[test]
+    fn the_key_exchange_is_post_quantum_or_there_is_none() {
+        let clock = Arc::new(Clock::load(TrustMode::Always, "no such file".into()));
+        let config = tls_config(&Arc::new(RootCertStore::empty()), &clock, None).unwrap();
+        let name = ServerName::try_from("center.example").unwrap();
+        let mut hello = Vec::new();
+        rustls::ClientConnection::new(Arc::new(config), name).unwrap().write_tls(&mut hello).unwrap();
+        let mut acceptor = Acceptor::default();
+        acceptor.read_tls(&mut &hello[..]).unwrap();
+        let accepted = acceptor.accept().unwrap().expect("a whole hello");
+        assert_eq!(accepted.client_hello().named_groups(), Some(&[NamedGroup::X25519MLKEM768][..]));
+    }
 
     #[test]
     fn urls() {
