@@ -64,6 +64,17 @@ async fn two_good_updates_in_a_row() {
 }
 
 #[tokio::test]
+async fn a_machine_without_a_watchdog_stays_without() {
+    let bench = Bench::new();
+    bench.arm(Slot::A, 0);
+    bench.publish(V2);
+    bench.want(V2);
+    assert_eq!(bench.agent(Slot::A, V1).pass().await.unwrap(), Pass::Restarting);
+    let printed = bench.printed(Slot::B);
+    assert!(printed.contains("watchdog timeout: 0 seconds"), "{printed}");
+}
+
+#[tokio::test]
 async fn a_bad_root_is_not_installed_and_a_mended_one_is() {
     let bench = Bench::new();
     bench.publish(V2);

@@ -13,7 +13,8 @@ use std::sync::Arc;
 /// The environment's file.
 const FILE: &str = "BGENV.DAT";
 
-/// Seconds until the watchdog bites when the running slot does not say: a slow disk's whole start, and a half.
+/// Seconds until the watchdog bites when the running slot's environment does not read: a slow disk's whole start,
+/// and a half.
 const WATCHDOG_S: u16 = 120;
 
 /// The chooser was not told.
@@ -128,8 +129,9 @@ impl BootControl for BootGuard {
     fn install(&self, slot: Slot) -> Result<(), BootError> {
         let environments = self.environments();
         let revision = environments.iter().flatten().map(Environment::revision).max().unwrap_or(0);
-        let watchdog_s = environments[slot.other().index()].as_ref().map_or(0, Environment::watchdog_s);
-        let watchdog_s = if watchdog_s == 0 { WATCHDOG_S } else { watchdog_s };
+        // 0 stays 0: where nobody feeds a watchdog, one that is armed would restart the box for ever.
+        let running = environments[slot.other().index()].as_ref();
+        let watchdog_s = running.map_or(WATCHDOG_S, Environment::watchdog_s);
         let before = environments[slot.index()].clone().unwrap_or_else(Environment::void);
         let kernel = format!("L:{}:{KERNEL}", slot.boot());
         self.write(slot, &before.installed(&kernel, revision.saturating_add(1), watchdog_s)?)?;

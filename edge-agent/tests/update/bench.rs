@@ -297,6 +297,14 @@ impl Bench {
         output.unwrap().stdout
     }
 
+    /// The watchdog of a slot bites after `seconds`; 0 = it has none.
+    pub(crate) fn arm(&self, slot: Slot, seconds: u16) {
+        let file = self.path("armed");
+        fs::write(&file, self.boot_file(slot, "BGENV.DAT")).unwrap();
+        run("bg_setenv", &["--preserve", "--filepath", path(&file), &format!("--watchdog={seconds}")]);
+        run("mcopy", &["-o", "-i", &self.boot(slot), path(&file), "::/BGENV.DAT"]);
+    }
+
     /// The environment of a slot, as the chooser's own tool prints it.
     pub(crate) fn printed(&self, slot: Slot) -> String {
         let file = self.path("printed");
