@@ -11,6 +11,7 @@ use crate::passwords::Passwords;
 use crate::seen::Seen;
 use crate::signer::Signer;
 use crate::throttle::Throttle;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -43,6 +44,8 @@ pub(crate) struct Center {
     pub(crate) passwords: Passwords,
     /// When edges were last heard.
     pub(crate) seen: Seen,
+    /// The folder of the firmware repository, which may be empty.
+    pub(crate) firmware: PathBuf,
     /// Turns true when the process is to end: waiting requests answer then.
     pub(crate) stop: watch::Receiver<bool>,
 }

@@ -7,7 +7,9 @@ use crate::clock;
 use crate::db::addresses::host_address;
 use crate::db::edges::{EdgeRow, Leave};
 use crate::db::owners::Owner;
-use crate::db::{Db, DbError, OwnerId, Scope, certificates, configs, edges, groups, issuers, owners};
+use crate::db::{
+    Db, DbError, OwnerId, Scope, certificates, configs, edges, firmware, groups, issuers, owners,
+};
 use crate::news::News;
 use crate::signer::state::IssuerKind;
 use crate::signer::{Signer, SignerError};
@@ -18,7 +20,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 use verona_contract::base64::Octets;
-use verona_contract::config::{CrlPolicy, DEFAULT_CONFIRM_S, EdgeConfig, OwnerConfig, TunnelConfig, Version};
+use verona_contract::config::{
+    CrlPolicy, DEFAULT_CONFIRM_S, EdgeConfig, OwnerConfig, TunnelConfig, UpdateConfig, Version,
+};
 use verona_contract::groups::Group;
 use verona_contract::ipnet::IpNet;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -169,7 +173,8 @@ fn draft(db: &rusqlite::Connection, edge: &EdgeRow) -> Result<Option<Result<Draf
     let anchors = vec![Octets(client_ca.certificate), Octets(edge_ca.certificate)];
     let clients = clients.into_iter().map(Octets).collect();
     let groups = groups::for_edges(db, owner.id, owner.network)?;
-    Ok(Some(assemble(edge, owner, anchors, (clients, groups)).map(|config| (config, before))))
+    let update = firmware::wish(db, edge.id)?;
+    Ok(Some(assemble(edge, owner, anchors, (clients, groups), update).map(|config| (config, before))))
 }
 
 fn assemble(
@@ -177,6 +182,7 @@ fn assemble(
     owner: Owner,
     anchors: Vec<Octets>,
     (clients, groups): (Vec<Octets>, Vec<Group>),
+    update: Option<UpdateConfig>,
 ) -> Result<EdgeConfig, ComposeError> {
     let address = IpNet::new(host_address(owner.network, edge.host), owner.network.prefix())
         .map_err(|error| ComposeError::Address(edge.id, error))?;
@@ -207,6 +213,6 @@ fn assemble(
                 groups,
             }],
         },
-        update: None,
+        update,
     })
 }

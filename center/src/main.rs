@@ -11,6 +11,7 @@ mod composer;
 mod db;
 mod enrolment;
 mod entropy;
+mod firmware;
 mod http;
 mod identity;
 mod init;

@@ -111,6 +111,7 @@ async fn assemble(
         throttle: Throttle::default(),
         passwords: Passwords::new(),
         seen: Seen::default(),
+        firmware: web.join("firmware"),
         stop,
     })
 }

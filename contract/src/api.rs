@@ -5,9 +5,11 @@
 //! [`crate::problem::Problem`]s.
 
 mod admin;
+mod firmware;
 mod groups;
 
 pub use admin::*;
+pub use firmware::*;
 pub use groups::*;
 
 use crate::base64::Octets;
@@ -39,9 +41,11 @@ pub const CRL: &str = "/v1/crl/";
 pub const ACKS: &str = "/v1/acks";
 /// `POST` OTLP/HTTP, protobuf or JSON, gzip allowed → 200 with an empty response message.
 pub const LOGS: &str = "/v1/logs";
-/// `GET <this>metadata/NAME`, `GET <this>targets/NAME` → where a center that serves one has the files of its firmware
-/// repository (TUF), with range requests. Anyone may read them.
+/// `GET <this>metadata/NAME`, `GET <this>targets/NAME` → the files of the firmware repository (TUF), with range
+/// requests of at most [`FIRMWARE_PIECE`]. Anyone may read them.
 pub const FIRMWARE: &str = "/v1/firmware/";
+/// Most octets of the firmware repository that one answer has.
+pub const FIRMWARE_PIECE: u64 = 1 << 20;
 /// `POST` [`EnrollRequest`] → [`Enrolled`]: a client enrols with its code.
 pub const CLIENT_ENROLL: &str = "/v1/client/enroll";
 /// `POST` [`RenewRequest`] → [`Enrolled`], with the device certificate.
@@ -188,6 +192,8 @@ pub enum Ack {
     Crl(CrlAck),
     /// A configuration took effect, or did not.
     Config(ConfigAck),
+    /// A firmware update came a step further, or ended.
+    Update(UpdateAck),
 }
 
 /// A list took effect: no packet of a cut client was delivered after `applied_at_ns`.
@@ -220,7 +226,10 @@ pub struct ConfigAck {
     pub applied_at_ns: i64,
 }
 
-/// What an edge says of a firmware update, in its audit log.
+/// Longest [`UpdateAck::reason`], in octets: an error with its causes.
+pub const MAX_UPDATE_REASON: usize = 4096;
+
+/// What became of a firmware update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -230,7 +239,7 @@ pub struct UpdateAck {
     pub version: Version,
     /// How far it came.
     pub state: UpdateState,
-    /// Why it came no further.
+    /// Why it came no further, at most [`MAX_UPDATE_REASON`] octets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The version that runs now.

@@ -62,6 +62,15 @@ fn edge_config_with_a_trial_of_its_own() {
 }
 
 #[test]
+fn edge_config_with_a_firmware_to_run() {
+    let json = include_str!("golden/edge-config-update.json");
+    round_trip::<EdgeConfig>(json);
+    let update = EdgeConfig::parse(json.as_bytes()).unwrap().update.unwrap();
+    assert_eq!((update.version.to_string().as_str(), update.spread_s), ("1.2.0", 3600));
+    assert!(EdgeConfig::parse(include_bytes!("golden/edge-config.json")).unwrap().update.is_none());
+}
+
+#[test]
 fn edge_config_in_a_rotation() {
     let json = include_str!("golden/edge-config-rotation.json");
     round_trip::<EdgeConfig>(json);

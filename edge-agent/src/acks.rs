@@ -61,6 +61,7 @@ impl Acks {
                 *newest = ack.crl_number.max(*newest);
             }
             Ack::Config(ack) => state.config = ack.seq.max(state.config),
+            Ack::Update(_) => {}
         }
         let id = state.pending.last_key_value().map_or(0, |(id, _)| id + 1);
         state.pending.insert(id, ack);

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use verona_contract::api::UpdateAck;
+use verona_contract::api::{Ack, UpdateAck};
 use verona_contract::config::{UpdateConfig, Version, VersionError};
 use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
@@ -440,7 +440,7 @@ impl Agent {
         Health { tunnel, center }
     }
 
-    /// Tells it in the audit log, which goes to the center. A box that is not enrolled has nobody to tell.
+    /// Tells the log and the center. A box that is not enrolled has nobody to tell.
     pub(crate) async fn report_update(&self, ack: UpdateAck) {
         let parts = loop {
             match self.enrolled.get() {
@@ -455,6 +455,7 @@ impl Agent {
         let reason = ack.reason.as_deref();
         note(&parts.spool, reason.into_iter().fold(draft, |draft, reason| draft.with("reason", reason)))
             .await;
+        parts.acks.push(Ack::Update(ack)).await;
     }
 
     pub(crate) fn operational(&self) -> Option<Operational> {

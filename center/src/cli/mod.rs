@@ -2,6 +2,7 @@
 
 mod api;
 mod commands;
+mod firmware;
 mod groups;
 mod roles;
 mod show;
@@ -11,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use uuid::Uuid;
-use verona_contract::config::OwnerCode;
+use verona_contract::config::{OwnerCode, Version, Window};
 use verona_contract::groups::Rule;
 use verona_contract::ipnet::IpNet;
 use verona_contract::log::Stream;
@@ -47,6 +48,13 @@ enum Command {
         access: Access,
         #[command(subcommand)]
         command: EdgeCommand,
+    },
+    /// Firmware: the repository that edges update from, rings, and what came of it.
+    Firmware {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        command: FirmwareCommand,
     },
     /// Clients.
     Client {
@@ -240,6 +248,50 @@ struct EdgeAdd {
 }
 
 #[derive(Debug, Subcommand)]
+enum FirmwareCommand {
+    /// Check a repository made by `verona-image repository` and serve it. Runs where `serve` does.
+    Publish {
+        /// The repository.
+        #[arg(long)]
+        from: PathBuf,
+        /// The serving process's directory, `DIR/web` of `init`.
+        #[arg(long)]
+        data: PathBuf,
+    },
+    /// All rings.
+    Rings,
+    /// Make a ring, or give it another version: its edges begin to update.
+    Ring {
+        /// Such as `pilot`. An edge is in `stable` unless it was put elsewhere.
+        name: String,
+        /// The version that its edges should run.
+        #[arg(long)]
+        version: Version,
+        /// Over how long its edges spread their downloads: a number with s, m, h or d, at most a day.
+        #[arg(long, default_value = "5m", value_parser = spread)]
+        spread: u64,
+    },
+    /// One edge's firmware; with an option it is changed first.
+    Edge {
+        /// The edge.
+        id: Uuid,
+        /// Put it into this ring.
+        #[arg(long)]
+        ring: Option<String>,
+        /// When it may restart: "daily 17:00 120" or "sat,sun 17:00 120", UTC and minutes.
+        #[arg(long, value_parser = firmware::parse_window)]
+        window: Option<Window>,
+        /// It may restart at any time.
+        #[arg(long, conflicts_with = "window")]
+        any_time: bool,
+    },
+}
+
+fn spread(text: &str) -> Result<u64, String> {
+    seconds(text).and_then(|length| if length <= 86_400 { Ok(length) } else { Err("at most 1d".to_owned()) })
+}
+
+#[derive(Debug, Subcommand)]
 enum ClientCommand {
     /// Register a client; prints its id and one-time enrolment code.
     Add {
@@ -390,6 +442,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Openapi => roles::openapi(),
         Command::Owner { access, command } => commands::owner(&access, command),
         Command::Edge { access, command } => commands::edge(&access, command),
+        Command::Firmware { access, command } => firmware::firmware(&access, command),
         Command::Client { access, command } => commands::client(&access, command),
         Command::Group { access, command } => groups::group(&access, command),
         Command::Crl { access, command: CrlCommand::List } => commands::crl_list(&access),

@@ -11,7 +11,7 @@ use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
 
 /// `2026-01-31 09:00:00.123 JST`. JST has had no daylight saving time since 1951: the offset is enough.
-fn jst(time: Timestamp) -> String {
+pub(super) fn jst(time: Timestamp) -> String {
     let zone = TimeZone::fixed(Offset::constant(9));
     time.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S%.3f JST").to_string()
 }

@@ -12,6 +12,7 @@ pub(crate) mod changes;
 pub(crate) mod clients;
 pub(crate) mod configs;
 pub(crate) mod edges;
+pub(crate) mod firmware;
 pub(crate) mod groups;
 pub(crate) mod issuers;
 pub(crate) mod owners;
@@ -26,13 +27,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema.sql"),
     include_str!("changes.sql"),
     include_str!("groups.sql"),
     include_str!("rotation.sql"),
     include_str!("network.sql"),
     include_str!("trial.sql"),
+    include_str!("firmware.sql"),
 ];
 
 /// Idle reading connections that are kept.

@@ -9,7 +9,7 @@ use super::wait::{Wish, tag};
 use crate::center::Center;
 use crate::clock;
 use crate::db::edges::Leave;
-use crate::db::{Scope, acks, configs, edges, issuers};
+use crate::db::{Scope, acks, configs, edges, firmware, issuers};
 use crate::enrolment;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use rusqlite::Transaction;
 use std::sync::Arc;
 use verona_contract::api::{
-    Ack, Challenge, ChallengeRequest, ConfigState, TunnelCertificate, TunnelKeyRequest,
+    Ack, Challenge, ChallengeRequest, ConfigState, MAX_UPDATE_REASON, TunnelCertificate, TunnelKeyRequest,
 };
 use verona_contract::problem::Problem;
 
@@ -126,6 +126,12 @@ fn store_ack(
             if newest && used && ack.state == ConfigState::Confirmed {
                 edges::set_leave(transaction, edge.id, Leave::None)?;
             }
+        }
+        Ack::Update(ack) => {
+            if ack.reason.as_ref().is_some_and(|reason| reason.len() > MAX_UPDATE_REASON) {
+                return Err(Failure::bad(format!("ack: reason must be at most {MAX_UPDATE_REASON} octets")));
+            }
+            firmware::insert_ack(transaction, edge.id, ack, arrived_ns)?;
         }
     }
     Ok(())

@@ -71,6 +71,11 @@ impl Failure {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("Content-Type must be {wanted}"))
     }
 
+    /// 416: behind the end of something that is `length` octets long.
+    pub(crate) fn range(length: u64) -> Self {
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, format!("Range must be within {length} octets"))
+    }
+
     /// 429.
     pub(crate) fn too_many(detail: impl Into<String>, retry_after_s: u32) -> Self {
         Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }

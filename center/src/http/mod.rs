@@ -12,6 +12,7 @@ pub(crate) mod connection;
 pub(crate) mod edge;
 pub(crate) mod est;
 pub(crate) mod failure;
+pub(crate) mod firmware;
 pub(crate) mod lists;
 pub(crate) mod logs;
 pub(crate) mod places;
@@ -61,6 +62,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(edge::ack))
         .routes(routes!(logs::ingest))
         .routes(routes!(lists::crl))
+        .routes(routes!(firmware::file))
         .routes(routes!(client::enroll))
         .routes(routes!(client::renew))
         .routes(routes!(client::profile))
@@ -71,6 +73,8 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(admin::edges::show))
         .routes(routes!(admin::edges::network, admin::edges::set_network))
         .routes(routes!(admin::edges::allow_shrink))
+        .routes(routes!(admin::firmware::rings, admin::firmware::set_ring))
+        .routes(routes!(admin::firmware::of_edge, admin::firmware::change))
         .routes(routes!(admin::clients::list, admin::clients::create))
         .routes(routes!(admin::clients::show))
         .routes(routes!(admin::clients::disable))

@@ -6,6 +6,7 @@
 
 mod clients;
 mod est;
+mod firmware;
 mod fixture;
 mod flood;
 mod logs;

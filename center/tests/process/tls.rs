@@ -177,6 +177,9 @@ fn openapi_names_every_path_of_the_contract() {
         "/v1/crl/{issuer}",
         "/v1/admin/clients/{id}/disable",
         "/v1/admin/edges/{id}/allow-shrink",
+        "/v1/admin/edges/{id}/update",
+        ADMIN_RINGS,
+        "/v1/firmware/{folder}/{name}",
     ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }

@@ -15,9 +15,10 @@ use edge_agent_core::update::release::{Part, Release};
 use edge_agent_core::update::trial::{Attempt, Stage};
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use verona_contract::api::FIRMWARE_PIECE;
 
 /// Octets of one request, and of one read of what is there already.
-const PIECE: u64 = 1 << 20;
+const PIECE: u64 = FIRMWARE_PIECE;
 
 /// Octets after which progress is made durable.
 const SYNC_EVERY: u64 = 8 << 20;

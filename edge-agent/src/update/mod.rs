@@ -36,7 +36,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use verona_contract::api::{UpdateAck, UpdateState};
+use verona_contract::api::{MAX_UPDATE_REASON, UpdateAck, UpdateState};
 use verona_contract::config::{UpdateConfig, Version};
 
 /// How often a system on trial is looked at.
@@ -60,7 +60,7 @@ pub trait Host: Send + Sync {
     fn source(&self, wish: &UpdateConfig) -> Result<Source, SourceError>;
     /// How the box is.
     fn health(&self) -> impl Future<Output = Health> + Send;
-    /// Tells those who should know, sooner or later.
+    /// Tells the center, sooner or later.
     fn report(&self, ack: UpdateAck) -> impl Future<Output = ()> + Send;
     /// Restarts the box; returns when it is under way.
     ///
@@ -342,6 +342,11 @@ impl<H: Host> Updater<H> {
 
     async fn report(&self, version: Version, state: UpdateState, reason: Option<String>) {
         let (running, at_ns) = (self.firmware.image.version, crate::clock::wall_ns());
+        // A longer one would be refused, and then nobody heard of the failure.
+        let reason = reason.map(|mut reason| {
+            reason.truncate(reason.floor_char_boundary(MAX_UPDATE_REASON));
+            reason
+        });
         self.host.report(UpdateAck { version, state, reason, running, at_ns }).await;
     }
 }

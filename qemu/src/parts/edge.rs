@@ -22,6 +22,8 @@ pub struct Edge {
     pub tunnel: Process,
     /// The agent.
     pub agent: Process,
+    /// What [`Self::agent_again`] adds to the agent's command line.
+    pub agent_arguments: Vec<String>,
 }
 
 impl Edge {
@@ -37,8 +39,16 @@ impl Edge {
         let kept = state.join("factory.json");
         std::fs::copy(record, &kept).map_err(Error::io(format!("copy {}", record.display())))?;
         let tunnel = start_tunnel(place, &state, &interface, None)?;
-        let agent = start_agent(place, &state, None)?;
-        Ok(Self { place: place.clone(), state, interface, clock: None, tunnel, agent })
+        let agent = start_agent(place, &state, (&[], None))?;
+        Ok(Self {
+            place: place.clone(),
+            state,
+            interface,
+            clock: None,
+            tunnel,
+            agent,
+            agent_arguments: Vec::new(),
+        })
     }
 
     /// The power goes, and both processes come up again with a wall clock of their own.
@@ -70,7 +80,7 @@ impl Edge {
     ///
     /// It does not come up.
     pub fn agent_again(&mut self) -> Result<()> {
-        self.agent = start_agent(&self.place, &self.state, self.clock.as_ref())?;
+        self.agent = start_agent(&self.place, &self.state, (&self.agent_arguments, self.clock.as_ref()))?;
         Ok(())
     }
 
@@ -149,13 +159,18 @@ fn start_tunnel(
     Ok(tunnel)
 }
 
-fn start_agent(place: &Namespace, state: &Path, clock: Option<&WallClock>) -> Result<Process> {
+fn start_agent(
+    place: &Namespace,
+    state: &Path,
+    (arguments, clock): (&[String], Option<&WallClock>),
+) -> Result<Process> {
     let socket = state.join("agent.sock");
     let mut command = place.command(workspace::binary("edge-agent")?);
     command.arg("--state").arg(state.join("state")).arg("--record").arg(state.join("factory.json"));
     command.arg("--tunnel").arg(state.join("tunnel.sock")).arg("--socket").arg(&socket);
     command.args(["--metrics", METRICS]);
     clock.into_iter().for_each(|clock| clock.give(&mut command));
+    command.args(arguments);
     let mut agent = place.run().start_process("edge-agent", command)?;
     wait::for_value("the agent's socket", READY, || {
         agent.must_run()?;

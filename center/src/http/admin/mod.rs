@@ -3,6 +3,7 @@
 pub(crate) mod admins;
 pub(crate) mod clients;
 pub(crate) mod edges;
+pub(crate) mod firmware;
 pub(crate) mod groups;
 pub(crate) mod logs;
 pub(crate) mod owners;
