@@ -157,6 +157,24 @@ async fn a_system_that_does_not_prove_itself_is_left_and_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_release_with_the_wrong_label_is_left() {
+    let bench = Bench::new();
+    bench.publish(V3);
+    bench.want(V3);
+    assert_eq!(bench.agent(Slot::A, V1).pass().await.unwrap(), Pass::Restarting);
+    assert_eq!(bench.power_on(), Slot::B);
+    assert_eq!(bench.agent(Slot::B, V2).begin().await.unwrap(), Pass::Restarting);
+    assert_eq!(bench.power_on(), Slot::A);
+    let agent = bench.agent(Slot::A, V1);
+    assert_eq!(agent.begin().await.unwrap(), Pass::Idle);
+    let refused = agent.pass().await.unwrap_err().to_string();
+    assert!(
+        refused.ends_with("it failed on this box: it says of itself that it is version 2.0.0"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn a_system_that_hangs_is_left() {
     let bench = Bench::new();
     bench.publish(V2);

@@ -295,6 +295,11 @@ impl<H: Host> Updater<H> {
     }
 
     async fn prove(&self, record: &Record) -> Result<Pass, UpdateError> {
+        let own = self.firmware.image.version;
+        if record.attempt.as_ref().is_some_and(|attempt| attempt.release.version != own) {
+            // What is wanted would never run, and the box would install it for ever.
+            return self.go_back(format!("it says of itself that it is version {own}"));
+        }
         let center_answered = record.attempt.as_ref().is_some_and(|attempt| attempt.center_answered);
         let deadline = Instant::now() + self.prove_limit;
         loop {
@@ -303,18 +308,22 @@ impl<H: Host> Updater<H> {
                 Err(reason) => reason,
             };
             if Instant::now() >= deadline {
-                let reason = format!("after {:?} still: {reason}", self.prove_limit);
-                tracing::error!(reason, "the new firmware does not prove itself: going back");
-                self.parts.records.change(|record| {
-                    if let Some(attempt) = &mut record.attempt {
-                        attempt.failure = Some(reason);
-                    }
-                })?;
-                self.host.restart().map_err(UpdateError::Restart)?;
-                return Ok(Pass::Restarting);
+                return self.go_back(format!("after {:?} still: {reason}", self.prove_limit));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Restarts without a word to the chooser, which starts the system before.
+    fn go_back(&self, reason: String) -> Result<Pass, UpdateError> {
+        tracing::error!(reason, "the new firmware does not prove itself: going back");
+        self.parts.records.change(|record| {
+            if let Some(attempt) = &mut record.attempt {
+                attempt.failure = Some(reason);
+            }
+        })?;
+        self.host.restart().map_err(UpdateError::Restart)?;
+        Ok(Pass::Restarting)
     }
 
     /// The word to the chooser is what makes it final; who hears of it, and when, changes nothing about that.
