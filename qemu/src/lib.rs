@@ -12,6 +12,7 @@ mod impairment;
 pub mod machine;
 mod namespace;
 pub mod parts;
+pub mod powercut;
 mod process;
 pub mod relay;
 mod run;

@@ -33,6 +33,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    // Power cuts are replayed from a log of a disk's writes.
+    ("qemu-storage-daemon", "qemu-system-common"),
+    ("mkfs.ext4", "e2fsprogs"),
 ];
 
 /// What the benchmark wants beyond that.

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+mod cut;
 mod demo;
 mod suite;
 
@@ -23,6 +24,8 @@ enum Command {
     Test(suite::Arguments),
     /// Measure the data plane against other userspace WireGuard implementations.
     Bench(bench::Arguments),
+    /// Replay power cuts during updates and writes of the agent's stores, many more than the tests do.
+    Powercut(cut::Arguments),
     /// Remove what a demo kept or a killed run left: processes, namespaces, files.
     Clean,
     /// The web server in the edge's LAN, a process of the demo and the tests.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => suite::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Powercut(arguments) => cut::run(&arguments),
         Command::Clean => clean().map_err(Into::into),
         Command::Serve { address } => {
             lab::web::serve(address).map(|()| ExitCode::SUCCESS).map_err(Into::into)
