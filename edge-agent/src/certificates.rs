@@ -186,7 +186,8 @@ impl Certificates {
             Err(error) => {
                 let mut retry_after = None;
                 if let EnrolmentError::Http(error) = &error {
-                    self.caller.judge(Some(error));
+                    // A box that waits for its owner has not failed: its pause does not grow.
+                    self.caller.judge(Some(error).filter(|error| !error.is_pending()));
                     retry_after = error.retry_after();
                 }
                 let delay = self.caller.delay(retry_after);

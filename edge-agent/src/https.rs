@@ -52,12 +52,12 @@ pub enum HttpError {
         /// How long it was waited.
         limit: Duration,
     },
-    /// The center answered with an error.
+    /// The center answered with an error, or that there is nothing yet.
     #[error("{path}: {status}: {}", detail.as_deref().unwrap_or("no problem document"))]
     Status {
         /// The request's.
         path: String,
-        /// Not 2xx, not 304.
+        /// 202, or neither 2xx nor 304.
         status: StatusCode,
         /// The problem document's detail; none = there was no such document, so perhaps it is not the center
         /// that answered.
@@ -83,6 +83,12 @@ impl HttpError {
         let Self::Status { status, .. } = self else { return false };
         // Not signed in (yet), not there yet, too slow, too early, too many: those may pass.
         status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429)
+    }
+
+    /// Whether the center knows us and has nothing for us yet (RFC 7030 §4.2.3).
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::ACCEPTED, .. })
     }
 
     /// Whether the center does not accept who we say we are (RFC 9110 §15.5.2).
@@ -188,7 +194,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// [`HttpError`], also for every status but 2xx and 304.
+    /// [`HttpError`], also for 202 and every status but 2xx and 304.
     pub async fn send(&mut self, request: Request<'_>) -> Result<Answer, HttpError> {
         let reused = self.live.is_some();
         match self.send_once(request.clone()).await {
@@ -229,7 +235,8 @@ impl Channel {
         if let Some(unix_s) = field(header::DATE).and_then(parse_date) {
             self.endpoint.heard(unix_s);
         }
-        if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED {
+        let done = head.status.is_success() && head.status != StatusCode::ACCEPTED;
+        if done || head.status == StatusCode::NOT_MODIFIED {
             let etag = field(header::ETAG).map(str::to_owned);
             return Ok(Answer { status: head.status, etag, body });
         }

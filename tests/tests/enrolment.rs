@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
-use lab::parts::text;
-use lab::{Namespace, Run, alone};
+use lab::parts::{Center, Edge, text};
+use lab::{Namespace, Plan, Run, Topology, alone};
 use std::path::Path;
-use verona_tests::site::Site;
+use verona_tests::site::{PATIENCE, Site};
 
 /// A shell at the place of an edge, in a folder of its own.
 struct Shell<'a> {
@@ -111,6 +111,46 @@ fn curl_and_openssl_enrol_an_edge() {
     let garbage =
         shell.ok(&format!("{url} echo nonsense > request.b64; {}", est("simpleenroll", &with_token)));
     assert!(garbage.starts_with("400 application/problem+json"), "{garbage}");
+}
+
+#[test]
+fn a_box_without_an_owner_is_told_to_wait_and_is_at_work_once_it_is_claimed() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let net = Topology::build(&run, &Plan::default()).unwrap();
+    let center = Center::start(&net.center).unwrap();
+    let owner = center.add_owner("Acme", "10.9.0.0/24").unwrap();
+    let claimed_too_early = center.claim_edge(&owner).unwrap_err().to_string();
+    assert!(claimed_too_early.contains("no box VE-000001 is waiting"), "{claimed_too_early}");
+    let path = run.dir().join("factory.json");
+    center.stock_edge(&path).unwrap();
+    let twice = center.add_edge(&owner, &run.dir().join("another.json")).unwrap_err().to_string();
+    assert!(twice.contains("registered"), "a box in stock is claimed, not registered again: {twice}");
+
+    // A foreign client is told the same by RFC 7030 §4.2.3, and only with the right token.
+    let folder = run.dir().join("est");
+    std::fs::create_dir(&folder).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    std::fs::write(folder.join("center.pem"), text(&record, "/center_ca").unwrap()).unwrap();
+    let shell = Shell { place: &net.edge, folder: &folder };
+    let url = format!("URL={};", text(&record, "/center").unwrap());
+    let with = |token: &str| est("simpleenroll", &format!("-D head -u VE-000001:{token}"));
+    let token = text(&record, "/token").unwrap();
+    let waits = shell.ok(&format!("{url} K=one; {REQUEST}; {}", with(token)));
+    assert!(waits.starts_with("202 "), "{waits}: {}", shell.ok("cat answer"));
+    let head = shell.ok("cat head").to_ascii_lowercase();
+    assert!(head.contains("retry-after: 4"), "{head}");
+    let wrong = shell.ok(&format!("{url} {}", with("AAAA")));
+    assert!(wrong.starts_with("401 "), "{wrong}");
+
+    let mut edge = Edge::start(&net.edge, &path).unwrap();
+    edge.agent.wait_for_log("has no owner yet", PATIENCE).unwrap();
+    center.asked_for_owner(PATIENCE).unwrap();
+    let id = center.claim_edge(&owner).unwrap();
+    center.confirmed(&id, 1, PATIENCE).unwrap();
+    let gone = center.admin(&["edge", "unclaimed"]).unwrap();
+    assert_eq!(gone, serde_json::json!([]), "nobody waits any more");
+    center.claim_edge(&owner).unwrap_err();
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::api::Api;
 use super::{
-    Access, AdminCommand, ClientCommand, EdgeAdd, EdgeCommand, LogCommand, OwnerCommand, roles, show,
+    Access, AdminCommand, ClientCommand, EdgeAdd, EdgeCommand, EdgeStock, LogCommand, OwnerCommand, roles,
+    show,
 };
 use crate::identity::Identity;
 use crate::init::new_key;
@@ -14,12 +15,13 @@ use std::process::ExitCode;
 use uuid::Uuid;
 use verona_contract::api::{
     ADMIN_ADMINS, ADMIN_ALARMS, ADMIN_CHAINS, ADMIN_CLIENTS, ADMIN_CRLS, ADMIN_EDGES, ADMIN_LOGS,
-    ADMIN_OWNERS, ALLOW_SHRINK, AdminCreated, ChainReport, Client, ClientCreated, ClientDetail, CrlSummary,
-    Edge, EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, NewPskRoot, Owner,
-    PSK_ROOT, StateChanged,
+    ADMIN_OWNERS, ADMIN_STOCK, ALLOW_SHRINK, AdminCreated, ChainReport, Client, ClientCreated, ClientDetail,
+    CrlSummary, Edge, EdgeCreated, LogAlarm, LogPage, NewAdmin, NewClient, NewEdge, NewOwner, NewPskRoot,
+    NewStockBox, Owner, PSK_ROOT, StateChanged, StockBox, StockBoxCreated,
 };
 use verona_contract::base64::Octets;
 use verona_contract::config::{NetworkConfig, OwnerCode};
+use verona_contract::key::Secret;
 use verona_contract::provisioning::FactoryRecord;
 use zeroize::Zeroizing;
 
@@ -72,6 +74,16 @@ pub(super) fn owner(access: &Access, command: OwnerCommand) -> anyhow::Result<Ex
 pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<ExitCode> {
     match command {
         EdgeCommand::Add(command) => edge_add(access, command)?,
+        EdgeCommand::Stock(command) => edge_stock(access, command)?,
+        EdgeCommand::Unclaimed => {
+            run(
+                access,
+                async |api| api.get::<Vec<StockBox>>(ADMIN_STOCK, &[]).await,
+                |boxes| {
+                    boxes.iter().for_each(show::stock_box);
+                },
+            )?;
+        }
         EdgeCommand::List => {
             run(
                 access,
@@ -118,13 +130,15 @@ fn edge_add(access: &Access, command: EdgeAdd) -> anyhow::Result<()> {
         endpoints: command.endpoint,
         listen_port: command.listen_port,
         lan: command.lan,
+        claim: command.claim,
     };
     let record = command.record;
     let create = async |api: &Api| {
         let mut created: EdgeCreated = api.post(ADMIN_EDGES, &body).await?;
         if let Some(path) = &record {
             // The token goes into the record and nowhere else.
-            write_record(path, api.identity(), &mut created)?;
+            write_record(path, api.identity(), &created.edge.serial, created.token.take())
+                .with_context(|| format!("edge {} is registered", created.edge.id))?;
         }
         Ok(created)
     };
@@ -132,18 +146,31 @@ fn edge_add(access: &Access, command: EdgeAdd) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_record(path: &Path, identity: &Identity, created: &mut EdgeCreated) -> anyhow::Result<()> {
+fn edge_stock(access: &Access, EdgeStock { serial, fingerprint, record }: EdgeStock) -> anyhow::Result<()> {
+    let body = NewStockBox { serial, fingerprint };
+    let create = async |api: &Api| {
+        let mut created: StockBoxCreated = api.post(ADMIN_STOCK, &body).await?;
+        if let Some(path) = &record {
+            write_record(path, api.identity(), &body.serial, created.token.take())
+                .with_context(|| format!("box {} is registered", body.serial))?;
+        }
+        Ok(created)
+    };
+    run(access, create, |created| show::stock_box_created(created, record.as_deref()))?;
+    Ok(())
+}
+
+fn write_record(path: &Path, identity: &Identity, serial: &str, token: Option<Secret>) -> anyhow::Result<()> {
     let record = FactoryRecord {
-        serial: created.edge.serial.clone(),
+        serial: serial.to_owned(),
         center: identity.center.clone(),
         center_ca: identity.center_ca.clone(),
         config_keys: identity.config_keys.clone(),
         config_threshold: 1,
-        token: created.token.take(),
+        token,
     };
     let json = Zeroizing::new(serde_json::to_vec_pretty(&record).context("factory record")?);
-    private_file::create(path, &json)
-        .with_context(|| format!("edge {} is registered, but its record was not written", created.edge.id))
+    private_file::create(path, &json).context("its record was not written")
 }
 
 pub(super) fn client(access: &Access, command: ClientCommand) -> anyhow::Result<ExitCode> {

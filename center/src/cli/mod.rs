@@ -197,6 +197,10 @@ fn seconds(text: &str) -> Result<u64, String> {
 enum EdgeCommand {
     /// Register an edge; prints its id and one-time token.
     Add(EdgeAdd),
+    /// Register a box that has no owner yet; prints its one-time token. `edge add --claim` gives it one.
+    Stock(EdgeStock),
+    /// Boxes that have no owner yet.
+    Unclaimed,
     /// Edges.
     List,
     /// One edge.
@@ -242,6 +246,22 @@ struct EdgeAdd {
     /// Network behind it. May be repeated.
     #[arg(long)]
     lan: Vec<IpNet>,
+    /// Write the complete factory record to this new file (mode 0600) in place of printing the token.
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// The box was registered by `edge stock` and has its factory record.
+    #[arg(long, conflicts_with_all = ["record", "fingerprint"])]
+    claim: bool,
+}
+
+#[derive(Debug, Args)]
+struct EdgeStock {
+    /// Serial number on the box's label.
+    #[arg(long)]
+    serial: String,
+    /// SHA-256 of the device key's SubjectPublicKeyInfo, hex, in place of a token.
+    #[arg(long)]
+    fingerprint: Option<String>,
     /// Write the complete factory record to this new file (mode 0600) in place of printing the token.
     #[arg(long)]
     record: Option<PathBuf>,

@@ -5,7 +5,7 @@ use jiff::tz::{Offset, TimeZone};
 use std::path::Path;
 use verona_contract::api::{
     ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, ConfigState, CrlSummary,
-    Edge, EdgeCreated, EdgeProof, LogAlarm, Owner, Rejected, StateChanged,
+    Edge, EdgeCreated, EdgeProof, LogAlarm, Owner, Rejected, StateChanged, StockBox, StockBoxCreated,
 };
 use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
@@ -51,6 +51,20 @@ pub(super) fn network(network: &NetworkConfig) {
 
 pub(super) fn edge_created(created: &EdgeCreated, record: Option<&Path>) {
     edge(&created.edge);
+    if let Some(token) = &created.token {
+        println!("  token {}", verona_contract::base64::encode(token.expose()));
+    }
+    if let Some(path) = record {
+        println!("  factory record {}", path.display());
+    }
+}
+
+pub(super) fn stock_box(stock_box: &StockBox) {
+    println!("{}  last asked for its owner {}", stock_box.serial, jst_or_never(stock_box.last_seen));
+}
+
+pub(super) fn stock_box_created(created: &StockBoxCreated, record: Option<&Path>) {
+    println!("{}  in stock", created.stock_box.serial);
     if let Some(token) = &created.token {
         println!("  token {}", verona_contract::base64::encode(token.expose()));
     }

@@ -17,6 +17,7 @@ pub(crate) mod groups;
 pub(crate) mod issuers;
 pub(crate) mod owners;
 pub(crate) mod scope;
+pub(crate) mod stock;
 
 pub(crate) use scope::{OwnerId, Scope};
 
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("schema.sql"),
     include_str!("changes.sql"),
     include_str!("groups.sql"),
@@ -35,6 +36,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("network.sql"),
     include_str!("trial.sql"),
     include_str!("firmware.sql"),
+    include_str!("stock.sql"),
 ];
 
 /// Idle reading connections that are kept.

@@ -10,9 +10,10 @@ use super::connection::Connection;
 use super::failure::Failure;
 use crate::center::Center;
 use crate::clock;
+use crate::db::DbError;
 use crate::db::certificates::{self, Use};
 use crate::db::edges::{self, EdgeRow};
-use crate::db::issuers;
+use crate::db::{issuers, stock};
 use crate::enrolment::stored;
 use crate::signer::state::IssuerKind;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -21,6 +22,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use cms::content_info::ContentInfo;
 use der::{Decode as _, Encode as _};
+use rusqlite::Transaction;
 use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use verona_contract::csr::{MAX_CSR, VerifiedCsr};
@@ -28,10 +30,15 @@ use verona_contract::key::Secret;
 use verona_contract::problem::Problem;
 use x509_cert::Certificate;
 
+/// Seconds after which a box without an owner asks again. With as much jitter of its own, it is at work within ten
+/// seconds of being claimed.
+const CLAIM_RETRY_S: u32 = 4;
+
 /// Enrols an edge.
 #[utoipa::path(post, path = "/.well-known/est/simpleenroll", tag = "enrolment",
     request_body(content = String, content_type = "application/pkcs10", description = "PKCS#10, base64"),
     responses((status = 200, description = "Certs-only PKCS#7, base64", content_type = "application/pkcs7-mime"),
+        (status = 202, description = "Known, and nobody's yet: ask again after Retry-After", body = Problem),
         (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem)))]
 pub(crate) async fn simple_enroll(
     State(center): State<Arc<Center>>,
@@ -101,11 +108,26 @@ async fn applicant(
         }
     };
     let shown = fingerprint.clone();
-    let edge = center.db.read(move |db| edges::by_fingerprint(db, &shown)).await?;
-    let edge = edge.ok_or_else(|| {
-        Failure::unauthorized(format!("no edge is registered with device key fingerprint {fingerprint}"))
-    })?;
-    Ok((edge, Some(fingerprint)))
+    let found = center.db.read(move |db| {
+        Ok::<_, DbError>((edges::by_fingerprint(db, &shown)?, stock::by_fingerprint(db, &shown)?))
+    });
+    match found.await? {
+        (Some(edge), _) => Ok((edge, Some(fingerprint))),
+        (None, Some(serial)) => Err(unclaimed(center, serial).await?),
+        (None, None) => Err(Failure::unauthorized(format!(
+            "no edge is registered with device key fingerprint {fingerprint}"
+        ))),
+    }
+}
+
+/// The answer to a box that is known and has no owner yet (RFC 7030 §4.2.3).
+async fn unclaimed(center: &Center, serial: String) -> Result<Failure, Failure> {
+    let detail = format!("box {serial} has no owner yet; the center waits for one to claim it");
+    let seen = move |transaction: &Transaction<'_>| {
+        Ok::<_, Failure>(stock::seen(transaction, &serial, clock::now_ns())?)
+    };
+    center.db.write(seen).await?;
+    Ok(Failure::accepted(detail, CLAIM_RETRY_S))
 }
 
 async fn by_token(center: &Center, connection: &Connection, basic: Basic) -> Result<EdgeRow, Failure> {
@@ -115,13 +137,23 @@ async fn by_token(center: &Center, connection: &Connection, basic: Basic) -> Res
         center.throttle.failed(source);
         Failure::unauthorized("serial number or token is wrong, or the token has ended")
     };
-    let serial = basic.user;
-    let edge = center.db.read(move |db| edges::by_serial(db, &serial)).await?.ok_or_else(wrong)?;
     let token: Secret = basic.password.parse().map_err(|_| wrong())?;
     let shown = digest(&SHA256, token.expose());
-    let matches = edge.token_hash.is_some_and(|hash| hash.ct_eq(shown.as_ref()).into());
-    let alive = edge.token_expires.is_some_and(|expires| expires > clock::now_s());
-    if matches && alive { Ok(edge) } else { Err(wrong()) }
+    let right = |hash: Option<[u8; 32]>, expires: Option<i64>| {
+        let matches = hash.is_some_and(|hash| hash.ct_eq(shown.as_ref()).into());
+        matches && expires.is_some_and(|expires| expires > clock::now_s())
+    };
+    let serial = basic.user.clone();
+    let found = center
+        .db
+        .read(move |db| Ok::<_, DbError>((edges::by_serial(db, &serial)?, stock::by_serial(db, &serial)?)));
+    match found.await? {
+        (Some(edge), _) if right(edge.token_hash, edge.token_expires) => Ok(edge),
+        (None, Some(in_stock)) if right(in_stock.token.map(|of| of.0), in_stock.token.map(|of| of.1)) => {
+            Err(unclaimed(center, basic.user).await?)
+        }
+        _ => Err(wrong()),
+    }
 }
 
 async fn read_csr(request: Request) -> Result<(VerifiedCsr, Vec<u8>), Failure> {

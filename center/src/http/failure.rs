@@ -61,6 +61,11 @@ impl Failure {
         Self::new(StatusCode::REQUEST_TIMEOUT, detail)
     }
 
+    /// 202: nothing is wrong, and nothing is done yet.
+    pub(crate) fn accepted(detail: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(StatusCode::ACCEPTED, detail) }
+    }
+
     /// 413.
     pub(crate) fn too_large(limit: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("body must be at most {limit} octets"))

@@ -75,6 +75,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(admin::edges::allow_shrink))
         .routes(routes!(admin::firmware::rings, admin::firmware::set_ring))
         .routes(routes!(admin::firmware::of_edge, admin::firmware::change))
+        .routes(routes!(admin::stock::list, admin::stock::create))
         .routes(routes!(admin::clients::list, admin::clients::create))
         .routes(routes!(admin::clients::show))
         .routes(routes!(admin::clients::disable))

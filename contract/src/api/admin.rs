@@ -18,6 +18,8 @@ pub const ADMIN_EDGES: &str = "/v1/admin/edges";
 /// `POST` to `/v1/admin/edges/<id>/allow-shrink` → [`Edge`]: the edge's next configuration may remove most of what it
 /// has. Used up by the edge's confirmation.
 pub const ALLOW_SHRINK: &str = "allow-shrink";
+/// `GET` → [`StockBox`]es, `POST` [`NewStockBox`] → [`StockBoxCreated`] (operators only).
+pub const ADMIN_STOCK: &str = "/v1/admin/stock";
 /// `GET` → [`Client`]s, `POST` [`NewClient`] → [`ClientCreated`].
 pub const ADMIN_CLIENTS: &str = "/v1/admin/clients";
 /// `GET /v1/admin/logs?edge=&stream=&event=&after=&limit=` → [`LogPage`].
@@ -93,6 +95,42 @@ pub struct NewEdge {
     pub listen_port: u16,
     /// Networks behind it, for its clients.
     pub lan: Vec<IpNet>,
+    /// The box is in stock ([`ADMIN_STOCK`]) and gets an owner hereby; it enrols with what it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub claim: bool,
+}
+
+/// Adds a box that has no owner yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewStockBox {
+    /// On the box's label.
+    pub serial: String,
+    /// SHA-256 of the device key's `SubjectPublicKeyInfo`, hex. Without it a one-time token is made.
+    pub fingerprint: Option<String>,
+}
+
+/// A box that has no owner yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StockBox {
+    /// On the box's label.
+    pub serial: String,
+    /// When it last asked for its owner, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub last_seen: Option<jiff::Timestamp>,
+}
+
+/// A box in stock, new.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StockBoxCreated {
+    /// The box.
+    #[serde(rename = "box")]
+    pub stock_box: StockBox,
+    /// For the factory record; shown once.
+    pub token: Option<Secret>,
 }
 
 /// A registered edge.

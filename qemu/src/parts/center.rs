@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Where the center listens, TCP.
 pub const PORT: u16 = 8443;
+/// On the label of the topology's edge.
+const SERIAL: &str = "VE-000001";
 
 /// A center with its data in the run's directory.
 #[derive(Debug)]
@@ -95,27 +97,46 @@ impl Center {
     ///
     /// The center refuses.
     pub fn add_edge(&self, owner: &str, record: &Path) -> Result<String> {
-        let record = record.to_string_lossy();
+        self.register_edge(owner, &["--record", &record.to_string_lossy()])
+    }
+
+    /// Registers the topology's edge as a box that nobody owns yet, and writes its factory record.
+    ///
+    /// # Errors
+    ///
+    /// The center refuses.
+    pub fn stock_edge(&self, record: &Path) -> Result<()> {
+        self.admin(&["edge", "stock", "--serial", SERIAL, "--record", &record.to_string_lossy()]).map(drop)
+    }
+
+    /// Gives the box of [`Center::stock_edge`] to an owner. Returns the edge's id.
+    ///
+    /// # Errors
+    ///
+    /// The center refuses.
+    pub fn claim_edge(&self, owner: &str) -> Result<String> {
+        self.register_edge(owner, &["--claim"])
+    }
+
+    /// Waits until the box of [`Center::stock_edge`] has asked for its owner.
+    ///
+    /// # Errors
+    ///
+    /// It has not within `limit`.
+    pub fn asked_for_owner(&self, limit: Duration) -> Result<()> {
+        wait::for_value("the box to ask for its owner", limit, || {
+            let boxes = self.admin(&["edge", "unclaimed"])?;
+            Ok(field(&boxes, "last_seen").and_then(Value::as_str).map(drop))
+        })
+    }
+
+    fn register_edge(&self, owner: &str, more: &[&str]) -> Result<String> {
         let endpoint = format!("{}:{}", address::EDGE, super::LISTEN_PORT);
         let port = super::LISTEN_PORT.to_string();
-        let edge = self.admin(&[
-            "edge",
-            "add",
-            "--owner",
-            owner,
-            "--name",
-            "Tokyo",
-            "--serial",
-            "VE-000001",
-            "--endpoint",
-            &endpoint,
-            "--listen-port",
-            &port,
-            "--lan",
-            "192.168.77.0/24",
-            "--record",
-            &record,
-        ])?;
+        let mut arguments = vec!["edge", "add", "--owner", owner, "--name", "Tokyo", "--serial", SERIAL];
+        arguments.extend(["--endpoint", &endpoint, "--listen-port", &port, "--lan", "192.168.77.0/24"]);
+        arguments.extend(more);
+        let edge = self.admin(&arguments)?;
         text(&edge, "/edge/id").map(str::to_owned)
     }
 

@@ -5,6 +5,7 @@ use crate::center::Center;
 use crate::clock;
 use crate::db::addresses::{self, Holder};
 use crate::db::edges::{self, Leave};
+use crate::db::stock::{self, Credential};
 use crate::entropy;
 use crate::http::body::Json;
 use crate::http::caller::Administrator;
@@ -40,6 +41,8 @@ pub(crate) async fn create(
     let owner = owner_of(&center, caller.scope, request.owner.clone()).await?;
     let id = Uuid::from_bytes(random_uuid()?);
     let token = match request.fingerprint {
+        // A box from stock has one already.
+        _ if request.claim => None,
         Some(_) => None,
         None => Some(Secret::new(entropy::octets::<32>()?)),
     };
@@ -49,6 +52,13 @@ pub(crate) async fn create(
     let edge = center
         .db
         .write(move |transaction| {
+            let shown = if request.claim {
+                stock::take(transaction, &request.serial)?.ok_or_else(|| {
+                    Failure::not_found(format!("no box {} is waiting for an owner", request.serial))
+                })?
+            } else {
+                Credential { fingerprint: request.fingerprint, token: stored_token }
+            };
             let host = addresses::take(transaction, owner.id, owner.network, Holder::Edge)?;
             let host = host.ok_or_else(|| Failure::conflict(format!("network {} is full", owner.network)))?;
             let row = edges::NewEdge {
@@ -60,12 +70,13 @@ pub(crate) async fn create(
                 endpoints: request.endpoints,
                 listen_port: request.listen_port,
                 lan: request.lan,
-                fingerprint: request.fingerprint,
-                token: stored_token,
+                fingerprint: shown.fingerprint,
+                token: shown.token,
             };
-            if !edges::insert(transaction, &row)? {
+            let in_stock = stock::by_serial(transaction, &row.serial)?.is_some();
+            if in_stock || !edges::insert(transaction, &row)? {
                 return Err(Failure::conflict(
-                    "an edge with this serial number or fingerprint is registered",
+                    "a box with this serial number or fingerprint is registered; one in stock is claimed",
                 ));
             }
             edges::by_id(transaction, scope, id)?.ok_or_else(|| unknown(id))
@@ -167,14 +178,10 @@ pub(crate) async fn allow_shrink(
 
 fn check(edge: &NewEdge) -> Result<(), Failure> {
     check_name("name", &edge.name)?;
-    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"._-".contains(&octet);
-    if !(1..=64).contains(&edge.serial.len()) || !edge.serial.bytes().all(allowed) {
-        return Err(Failure::bad("serial must be 1 to 64 characters of A-Z a-z 0-9 . _ -"));
-    }
-    let hex =
-        |text: &String| text.len() == 64 && text.bytes().all(|octet| b"0123456789abcdef".contains(&octet));
-    if edge.fingerprint.as_ref().is_some_and(|fingerprint| !hex(fingerprint)) {
-        return Err(Failure::bad("fingerprint must be 64 lower-case hex digits"));
+    check_serial(&edge.serial)?;
+    check_fingerprint(edge.fingerprint.as_deref())?;
+    if edge.claim && edge.fingerprint.is_some() {
+        return Err(Failure::bad("fingerprint must be left out with claim: the box in stock has one"));
     }
     if !(1..=MAX_ENDPOINTS).contains(&edge.endpoints.len()) {
         return Err(Failure::bad(format!("endpoints must be 1 to {MAX_ENDPOINTS}")));
@@ -192,6 +199,22 @@ fn check(edge: &NewEdge) -> Result<(), Failure> {
         return Err(Failure::bad(format!("lan {bad} must have no host bits: {}", bad.network())));
     }
     Ok(())
+}
+
+pub(super) fn check_serial(serial: &str) -> Result<(), Failure> {
+    let allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"._-".contains(&octet);
+    if (1..=64).contains(&serial.len()) && serial.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Failure::bad("serial must be 1 to 64 characters of A-Z a-z 0-9 . _ -"))
+}
+
+pub(super) fn check_fingerprint(fingerprint: Option<&str>) -> Result<(), Failure> {
+    let hex = |text: &str| text.len() == 64 && text.bytes().all(|octet| b"0123456789abcdef".contains(&octet));
+    if fingerprint.is_none_or(hex) {
+        return Ok(());
+    }
+    Err(Failure::bad("fingerprint must be 64 lower-case hex digits"))
 }
 
 fn is_endpoint(text: &str) -> bool {

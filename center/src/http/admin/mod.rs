@@ -7,6 +7,7 @@ pub(crate) mod firmware;
 pub(crate) mod groups;
 pub(crate) mod logs;
 pub(crate) mod owners;
+pub(crate) mod stock;
 
 use super::failure::Failure;
 use crate::center::Center;
