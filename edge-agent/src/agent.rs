@@ -18,13 +18,14 @@ use crate::identity::{IdentityError, Keys, Operational};
 use crate::lists::Lists;
 use crate::local::{CenterState, Certificate, ClockState, ListInfo, State, TunnelState};
 use crate::network::{self, Network, Place};
+use crate::recovery::Recovery;
 use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
 use crate::store::StoreError;
 use crate::survey::Surveyor;
 use crate::trial::Trial;
-use crate::update::{self, UpdateInfo};
+use crate::update::{self, UpdateInfo, restart};
 use crate::{config_poll, push};
 use edge_agent_core::bundle::Rules;
 use edge_agent_core::condition::{Facts, conditions};
@@ -34,12 +35,15 @@ use edge_agent_core::update::trial::Health;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use verona_contract::api::{Ack, UpdateAck};
 use verona_contract::config::{UpdateConfig, Version, VersionError};
 use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
 use verona_contract::provisioning::FactoryRecord;
+
+/// How long an answer may take to whoever ended the process by it.
+const LAST_ANSWER: Duration = Duration::from_millis(300);
 
 /// The image's script of the network from before the first configuration.
 const START_NETWORK: &str = "/etc/init.d/S30network";
@@ -92,6 +96,9 @@ pub struct Agent {
     tunnel_failure: TunnelFailure,
     /// What the updates are doing; none = there are none.
     update: Mutex<Option<UpdateInfo>>,
+    recovery: Recovery,
+    /// The process is to end, and to be started again.
+    end: Notify,
     /// What exists only once the box knows which edge it is.
     enrolled: OnceLock<Enrolled>,
 }
@@ -112,6 +119,11 @@ impl Agent {
     ///
     /// One line that names the file and the rule.
     pub fn new(settings: Settings, record: FactoryRecord) -> Result<Arc<Self>, AgentError> {
+        let recovery = Recovery::new(&settings.state);
+        if recovery.carry_out()? {
+            tracing::warn!("factory reset: the configuration is gone, the identity is kept");
+        }
+        let record = recovery.mended(record);
         let keys = Keys::load_or_make(&settings.state.join("keys"))?;
         let clock = Arc::new(Clock::load(settings.clock_trusted, settings.state.join("clock.json")));
         let endpoint = Arc::new(Endpoint::new(&record.center, &record.center_ca, clock.clone())?);
@@ -132,6 +144,8 @@ impl Agent {
             operational: Mutex::new(operational),
             tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
             update: Mutex::default(),
+            recovery,
+            end: Notify::new(),
             enrolled: OnceLock::new(),
         }))
     }
@@ -400,6 +414,68 @@ impl Agent {
         match asked {
             Ok(answer) => answer.map_err(|error| chain(&error)),
             Err(_) => Err(format!("the tunnel did not answer within {ASK_LIMIT:?}")),
+        }
+    }
+
+    /// Looks for the center at `address` from now on, none = at the factory record's: the process ends for that, and
+    /// whoever keeps it running starts it again.
+    ///
+    /// # Errors
+    ///
+    /// One line: no address, or the disk.
+    pub async fn set_center(self: &Arc<Self>, address: Option<String>) -> Result<(), String> {
+        if let Some(address) = &address {
+            Endpoint::new(address, &self.record.center_ca, self.clock.clone())
+                .map_err(|error| chain(&error))?;
+        }
+        let told = address.as_deref().unwrap_or("the factory record's").to_owned();
+        self.recovery.set_center(address).map_err(|error| chain(&error))?;
+        tracing::warn!(address = told, "address of the center set at the box");
+        let draft =
+            Draft::new(Stream::Audit, "center.address-set", "a person at the box set the center's address");
+        self.note_at_box(draft.with("address", told)).await;
+        self.end_soon();
+        Ok(())
+    }
+
+    /// Has the next start take the configuration away. Returns whether the box restarts now.
+    ///
+    /// # Errors
+    ///
+    /// One line: the disk, or the program that restarts the box.
+    pub async fn reset(self: &Arc<Self>) -> Result<bool, String> {
+        self.recovery.order_reset().map_err(|error| chain(&error))?;
+        tracing::warn!("factory reset ordered at the box");
+        self.note_at_box(Draft::new(
+            Stream::Audit,
+            "reset.ordered",
+            "a person at the box ordered a factory reset",
+        ))
+        .await;
+        match &self.settings.restart_with {
+            Some(program) => restart(program).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Waits until the process is to end.
+    pub async fn ended(&self) {
+        self.end.notified().await;
+    }
+
+    /// In a moment, so that who asked for it still gets an answer.
+    fn end_soon(self: &Arc<Self>) {
+        let agent = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_ANSWER).await;
+            agent.end.notify_one();
+        });
+    }
+
+    /// Puts what a person did into the log, where there is one.
+    async fn note_at_box(&self, draft: Draft) {
+        if let Ok(spool) = self.spool() {
+            note(&spool, draft).await;
         }
     }
 

@@ -18,6 +18,10 @@ pub struct Settings {
     /// The factory record.
     #[arg(long, value_name = "FILE", default_value = "/etc/verona/factory.json")]
     pub record: PathBuf,
+    /// What tells which machine this is, so that a copied disk is refused. Left out, or no such file: copies are not
+    /// noticed.
+    #[arg(long, value_name = "FILE")]
+    pub machine: Option<PathBuf>,
     /// The control socket of edge-tunnel.
     #[arg(long, value_name = "PATH", default_value = "/run/verona/tunnel-wg0.sock")]
     pub tunnel: PathBuf,
@@ -43,9 +47,9 @@ pub struct Settings {
     /// The slot of that image that counts as running: a or b.
     #[arg(long, value_name = "SLOT", requires = "firmware_disk")]
     pub running_slot: Option<RunningSlot>,
-    /// What restarts the box into a new firmware.
-    #[arg(long, value_name = "PROGRAM", default_value = "/sbin/reboot")]
-    pub restart_with: PathBuf,
+    /// What restarts the box: into a new firmware, or to carry out a reset. Left out: a person does.
+    #[arg(long, value_name = "PROGRAM")]
+    pub restart_with: Option<PathBuf>,
     /// Seconds that a new firmware has to prove itself, 5 to 3600. Short ones send a box on a slow line back; long
     /// ones leave a box with a bad firmware unmanaged for so long.
     #[arg(long = "prove-within", value_name = "SECONDS", default_value_t = 300,

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use edge_agent::agent::Agent;
 use edge_agent::settings::Settings;
 use edge_agent::store;
-use edge_agent::{local, metrics as prometheus};
+use edge_agent::{local, machine, metrics as prometheus};
 use nix::fcntl::{Flock, FlockArg};
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -41,6 +41,9 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     let record = FactoryRecord::parse(&record).with_context(|| path.display().to_string())?;
     store::make_directory(&settings.state)?;
     let _lock = lock(&settings.state)?;
+    if let Some(source) = &settings.machine {
+        machine::check(&settings.state, source)?;
+    }
     // Before any thread: see `bind`.
     let listener = local::bind(&settings.socket)?;
     let agent = Agent::new(settings, record)?;
@@ -52,6 +55,7 @@ fn run(settings: Settings) -> anyhow::Result<()> {
             ended = agent.clone().run() => ended.map_err(Into::into),
             ended = local::serve(listener, agent.clone()) => ended.context("agent socket"),
             ended = metrics(&agent) => ended.context("metrics"),
+            () = agent.ended() => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }

@@ -1,6 +1,8 @@
 //! `edgectl`: the box's local tool. Asks the agent and prints tables for people (times in JST) or JSON for
 //! programs (Unix times, which are UTC).
 
+mod console;
+mod provision;
 mod show;
 mod table;
 
@@ -57,6 +59,33 @@ enum Command {
     Update,
     /// The newest log records on the disk, or a new one.
     Logs(Logs),
+    /// Look for the center at another address; the factory record's pins stay.
+    SetCenter {
+        /// `https://host[:port]`; left out: the factory record's again.
+        address: Option<String>,
+    },
+    /// Take the configuration away and restart. Keys, certificates and the log stay: the box comes back as itself.
+    Reset {
+        /// What is lost by it: `configuration`.
+        #[arg(long, value_name = "RISK", required = true)]
+        accept_risk: ResetRisk,
+    },
+    /// Take the factory record from the cloud that this system runs in, unless it has one.
+    #[command(hide = true)]
+    Provision(provision::Provision),
+    /// The menu on the box's console, for a person without any other way in. It has no shell.
+    Console {
+        /// What restarts the box.
+        #[arg(long, value_name = "PROGRAM", default_value = "/sbin/reboot")]
+        restart_with: PathBuf,
+    },
+}
+
+/// What a reset takes.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ResetRisk {
+    /// The box has none until its center gives it one.
+    Configuration,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +197,9 @@ pub enum EdgectlError {
     /// The answer to a check is no.
     #[error("{0}")]
     Check(String),
+    /// The cloud has no factory record for it.
+    #[error(transparent)]
+    Provision(#[from] provision::ProvisionError),
     /// Nobody reads what is printed.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -184,6 +216,13 @@ impl Edgectl {
             Command::Status { check } => check,
             _ => None,
         };
+        if let Command::Console { restart_with } = &self.command {
+            return console::run(&self.socket, restart_with).map_err(EdgectlError::Output);
+        }
+        if let Command::Provision(provision) = &self.command {
+            eprintln!("edgectl: {}", provision.run()?);
+            return Ok(());
+        }
         let reply = ask(&self.socket, &request(self.command))?;
         if let (Some(check), Reply::Status(state)) = (check, &reply) {
             return match check.failing(&state.conditions) {
@@ -204,7 +243,8 @@ impl Edgectl {
 
 fn request(command: Command) -> Request {
     match command {
-        Command::Status { .. } => Request::Status,
+        // The last two ask for nothing by themselves.
+        Command::Status { .. } | Command::Console { .. } | Command::Provision(_) => Request::Status,
         Command::Peers => Request::Peers,
         Command::Crl => Request::Crl,
         Command::Config { command: None | Some(ConfigCommand::Show) } => Request::Config,
@@ -217,6 +257,8 @@ fn request(command: Command) -> Request {
             Request::ConfirmConfig { lose_center: matches!(accept_risk, Some(Risk::LoseCenter)) }
         }
         Command::Update => Request::Update,
+        Command::SetCenter { address } => Request::SetCenter { address },
+        Command::Reset { accept_risk: ResetRisk::Configuration } => Request::Reset,
         Command::Logs(Logs { stream, count, append: None }) => Request::Logs { stream, count },
         Command::Logs(Logs {
             append: Some(LogsCommand::Append { stream, event, severity, attributes, body }),
@@ -255,6 +297,10 @@ fn json(reply: &Reply) -> Result<String, EdgectlError> {
         Reply::ConfigDifference(difference) => serde_json::to_string(difference),
         Reply::ConfigChosen { seq } => serde_json::to_string(&serde_json::json!({ "seq": seq })),
         Reply::Update(info) => serde_json::to_string(info),
+        Reply::CenterSet => serde_json::to_string(&serde_json::json!({})),
+        Reply::ResetOrdered { restarts } => {
+            serde_json::to_string(&serde_json::json!({ "restarts": restarts }))
+        }
         Reply::Logs(records) => serde_json::to_string(records),
         Reply::Appended { stream, seq } => {
             serde_json::to_string(&serde_json::json!({ "stream": stream, "seq": seq }))
@@ -293,6 +339,8 @@ mod tests {
             Request::ConfirmConfig { lose_center: true }
         ));
         assert!(parse(&["config", "confirm", "--accept-risk=anything"]).is_err());
+        assert!(parse(&["reset"]).is_err(), "not by a slip");
+        assert!(matches!(parse(&["reset", "--accept-risk=configuration"]).unwrap(), Request::Reset));
         assert!(matches!(
             parse(&["config", "rollback", "7"]).unwrap(),
             Request::RollBackConfig { seq: Some(7) }

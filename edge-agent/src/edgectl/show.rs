@@ -20,6 +20,13 @@ pub(super) fn reply(reply: &Reply) -> String {
         Reply::ConfigDifference(found) => difference(found),
         Reply::ConfigChosen { seq } => format!("configuration {seq}\n"),
         Reply::Update(info) => update(info),
+        Reply::CenterSet => "the center's address is set\n".to_owned(),
+        Reply::ResetOrdered { restarts: true } => {
+            "the box restarts, and comes back without a configuration\n".to_owned()
+        }
+        Reply::ResetOrdered { restarts: false } => {
+            "the configuration goes at the next start: restart the box\n".to_owned()
+        }
         Reply::Logs(records) => logs(records),
         Reply::Appended { stream, seq } => format!("{stream} {seq}\n"),
     }

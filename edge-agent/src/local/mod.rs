@@ -58,6 +58,13 @@ pub enum Request {
     },
     /// Asks for [`Reply::Update`].
     Update,
+    /// Looks for the center at another address; answered with [`Reply::CenterSet`], and then the agent starts anew.
+    SetCenter {
+        /// `https://host[:port]`; none = the factory record's.
+        address: Option<String>,
+    },
+    /// Takes the configuration away at the next start; answered with [`Reply::ResetOrdered`].
+    Reset,
     /// Asks for [`Reply::Logs`]: the newest records that are still on the disk.
     Logs {
         /// One stream; none = all.
@@ -95,6 +102,13 @@ pub enum Reply {
     },
     /// To [`Request::Update`].
     Update(Box<UpdateInfo>),
+    /// To [`Request::SetCenter`].
+    CenterSet,
+    /// To [`Request::Reset`].
+    ResetOrdered {
+        /// Whether the box restarts for it now; otherwise somebody has to restart it.
+        restarts: bool,
+    },
     /// To [`Request::Logs`].
     Logs(Vec<Record>),
     /// To [`Request::AppendLog`].

@@ -132,6 +132,8 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Answer {
             agent.roll_back_config(seq).await.map(|seq| Reply::ConfigChosen { seq })
         }
         Request::Update => agent.update().map(|info| Reply::Update(Box::new(info))),
+        Request::SetCenter { address } => agent.set_center(address).await.map(|()| Reply::CenterSet),
+        Request::Reset => agent.reset().await.map(|restarts| Reply::ResetOrdered { restarts }),
         Request::Logs { stream, count } => {
             let spool = agent.spool()?;
             let count = count.min(super::MAX_RECORDS);

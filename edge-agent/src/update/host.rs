@@ -9,6 +9,7 @@ use crate::clock::wall_s;
 use crate::https::Channel;
 use edge_agent_core::backoff::Backoff;
 use edge_agent_core::update::trial::Health;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use verona_contract::api::UpdateAck;
@@ -49,13 +50,21 @@ impl Host for AgentHost {
     }
 
     fn restart(&self) -> Result<(), String> {
-        let program = &self.0.settings.restart_with;
-        let status = std::process::Command::new(program).status();
-        match status {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(format!("{} ended with {status}", program.display())),
-            Err(error) => Err(format!("{}: {error}", program.display())),
-        }
+        let program = self.0.settings.restart_with.as_ref();
+        restart(program.ok_or("this system has no program that restarts it")?)
+    }
+}
+
+/// Has the system's own program restart the box.
+///
+/// # Errors
+///
+/// One line that names it.
+pub(crate) fn restart(program: &Path) -> Result<(), String> {
+    match std::process::Command::new(program).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{} ended with {status}", program.display())),
+        Err(error) => Err(format!("{}: {error}", program.display())),
     }
 }
 

@@ -137,6 +137,8 @@ const MODULES: &[&str] = &[
     "8021q",
     "veth",
     "dummy",
+    "isofs",
+    "sr_mod",
     "vfat",
     "nls_ascii",
     "nls_cp437",
