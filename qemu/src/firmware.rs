@@ -29,6 +29,19 @@ impl Image {
         self.0.join(format!("verona-cloud.{kind}"))
     }
 
+    /// The image whose files are in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn at(folder: &Path) -> Result<Self> {
+        let image = Self(folder.to_owned());
+        if image.0.join("verona-cloud.sha256").is_file() {
+            return Ok(image);
+        }
+        Err(Error::Environment(format!("{} holds no firmware image", folder.display())))
+    }
+
     /// The folder with all of them.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -52,15 +65,8 @@ impl Image {
 ///
 /// It has not been built.
 pub fn image() -> Result<Image> {
-    let folder = folder()?.join("image");
-    let image = Image(folder);
-    if image.0.join("verona-cloud.sha256").is_file() {
-        return Ok(image);
-    }
-    Err(Error::Environment(format!(
-        "{} holds no firmware image: `cargo lab demo --qemu` builds it",
-        image.0.display()
-    )))
+    Image::at(&folder()?.join("image"))
+        .map_err(|error| Error::Environment(format!("{error}: `cargo lab test` builds it")))
 }
 
 /// Builds the image of the workspace's binaries ([`workspace::build`] comes before), unless it is there and newer
@@ -83,11 +89,7 @@ pub fn build() -> Result<Image> {
         let name = program.file_name().unwrap_or_default();
         checked(Command::new("strip").arg("--strip-all").arg("-o").arg(programs.join(name)).arg(program))?;
     }
-    let root = workspace::root();
-    let mut command = Command::new(workspace::binary("verona-image")?);
-    command.arg("build").arg("--programs").arg(&programs).arg("--output").arg(&output);
-    command.arg("--cache").arg(folder.join("cache")).arg("--sources").arg(root);
-    command.arg("--overlay").arg(root.join("buildroot-overlay"));
+    let mut command = command(&programs, &folder.join("cache"), &output)?;
     let status =
         command.stdout(std::process::Stdio::null()).status().map_err(Error::io("run verona-image"))?;
     if !status.success() {
@@ -96,6 +98,20 @@ pub fn build() -> Result<Image> {
         )));
     }
     Ok(image)
+}
+
+/// What builds an image of this checkout with the programs in a folder.
+///
+/// # Errors
+///
+/// `verona-image` is not built.
+pub fn command(programs: &Path, cache: &Path, output: &Path) -> Result<Command> {
+    let root = workspace::root();
+    let mut command = Command::new(workspace::binary("verona-image")?);
+    command.arg("build").arg("--programs").arg(programs).arg("--output").arg(output);
+    command.arg("--cache").arg(cache).arg("--sources").arg(root);
+    command.arg("--overlay").arg(root.join("buildroot-overlay"));
+    Ok(command)
 }
 
 /// Below the target folder.

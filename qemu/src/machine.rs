@@ -32,6 +32,7 @@ const NEEDED: &[(&str, &str)] = &[
     // The firmware image is built and booted: what makes it comes by apt into a cache of the builder's own.
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
+    ("genisoimage", "genisoimage"),
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
     // Power cuts are replayed from a log of a disk's writes.
     ("qemu-storage-daemon", "qemu-system-common"),

@@ -136,6 +136,57 @@ pub fn clean() -> Result<Vec<String>> {
     sweep_abandoned(true)
 }
 
+/// A run that was left running on purpose ([`Run::keep`]).
+#[derive(Clone, Debug)]
+pub struct KeptRun {
+    /// See [`Run::id`].
+    pub id: String,
+    /// See [`Run::dir`].
+    pub folder: PathBuf,
+    /// Process ids in its namespaces, each with its command line.
+    pub processes: Vec<(i32, String)>,
+}
+
+/// The runs that were left running, by identity.
+///
+/// # Errors
+///
+/// Not root.
+pub fn kept() -> Result<Vec<KeptRun>> {
+    machine::require_privileges()?;
+    // No folder, no runs.
+    let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
+    let folders = entries.map(|entry| entry.path()).filter(|folder| folder.join("kept").exists());
+    let mut runs: Vec<KeptRun> = folders.map(kept_run).collect();
+    runs.sort_by(|one, other| one.id.cmp(&other.id));
+    Ok(runs)
+}
+
+fn kept_run(folder: PathBuf) -> KeptRun {
+    let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let residents = namespaces_of(&id).iter().flat_map(|name| residents_of(name)).collect::<Vec<_>>();
+    let line = |pid: Pid| {
+        let octets = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&octets).replace('\0', " ").trim().to_owned()
+    };
+    let processes = residents.into_iter().map(|pid| (pid.as_raw(), line(pid))).collect();
+    KeptRun { id, folder, processes }
+}
+
+/// Removes one run that was left running.
+///
+/// # Errors
+///
+/// Not root, or there is none of that identity.
+pub fn take_down(id: &str) -> Result<()> {
+    if !kept()?.iter().any(|run| run.id == id) {
+        return Err(Error::Environment(format!("no run {id} was left running")));
+    }
+    let _registry = registry_lock()?;
+    sweep(id);
+    Ok(())
+}
+
 /// Waits until no other process of this machine is between `alone` and dropping its answer.
 ///
 /// Tests that make namespaces and measure times call it first, so that plain `cargo test` with its

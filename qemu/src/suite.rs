@@ -2,10 +2,11 @@
 //!
 //! Three calls of the runner: the simulation (its mock clock must not be compiled into the daemons), the
 //! examples in the documentation, and everything else. cargo-nextest runs them if it is installed, plain
-//! cargo otherwise. The runners' closing lines are repeated at the very end.
+//! cargo otherwise. The runners' closing lines are repeated at the very end. A full run has those tests too that
+//! are ignored for their length.
 
 use anyhow::{Context, bail};
-use lab::{machine, workspace};
+use lab::{firmware, machine, workspace};
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitCode, Stdio};
@@ -17,6 +18,9 @@ pub(crate) struct Arguments {
     /// Refuse, with a list, if Debian packages are missing.
     #[arg(long)]
     no_install: bool,
+    /// Also what takes too long for every day: scale, all schedules of the simulation, every case in QEMU.
+    #[arg(long)]
+    full: bool,
     /// Run only tests whose names contain one of these.
     filter: Vec<String>,
 }
@@ -48,11 +52,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     machine::require_privileges().context("cannot run the tests")?;
     machine::ensure_packages(!arguments.no_install)?;
     workspace::build()?;
+    firmware::build().context("the tests of the firmware need its image")?;
     workspace::install_boringtun_cli().context("the interop tests need boringtun's own program")?;
 
     let start = Instant::now();
     let mut outcomes = Vec::new();
-    for stage in stages(&arguments.filter) {
+    for stage in stages(&arguments.filter, arguments.full) {
         outcomes.push(execute(&stage)?);
     }
     println!("\ntests took {} s", start.elapsed().as_secs());
@@ -68,7 +73,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if outcomes.iter().all(|outcome| outcome.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn stages(filter: &[String]) -> Vec<Stage> {
+/// Ignored because other tests start them, as processes of their own.
+const PROCESSES: [&str; 2] = ["child", "agent_process"];
+
+/// The runner's options for a full run.
+fn full_run(nextest: bool) -> Vec<String> {
+    if nextest {
+        let processes = PROCESSES.map(|name| format!("test(/(^|::){name}$/)")).join(" | ");
+        let everything = format!("not ({processes})");
+        return ["--profile", "full", "--run-ignored", "all", "-E", &everything].map(str::to_owned).to_vec();
+    }
+    let skipped = PROCESSES.iter().flat_map(|name| ["--skip", name]);
+    ["--include-ignored"].into_iter().chain(skipped).map(str::to_owned).collect()
+}
+
+fn stages(filter: &[String], full: bool) -> Vec<Stage> {
     let nextest = has_nextest();
     if !nextest {
         eprintln!("lab: cargo-nextest is not installed, using plain `cargo test`");
@@ -82,6 +101,9 @@ fn stages(filter: &[String]) -> Vec<Stage> {
         let mut arguments: Vec<String> = own.iter().chain(selection).map(ToString::to_string).collect();
         if !nextest {
             arguments.push("--".to_owned());
+        }
+        if full {
+            arguments.extend(full_run(nextest));
         }
         arguments.extend_from_slice(filter);
         Stage { title, arguments, runner: if nextest { Runner::Nextest } else { Runner::Cargo } }
@@ -185,6 +207,19 @@ mod tests {
         let report = "    PASS [   0.2s] a b\n     Summary [   1.0s] 2 tests run: 1 passed, 1 failed\n        FAIL [ 1s] a c";
         assert_eq!(closing(Runner::Nextest, report).len(), 2);
         assert!(closing(Runner::Nextest, "     Summary [ 0.0s] 0 tests run: 0 passed, 9 skipped").is_empty());
+    }
+
+    #[test]
+    fn a_full_run_has_all_but_the_processes_of_other_tests() {
+        let line = |nextest| full_run(nextest).join(" ");
+        assert_eq!(
+            line(true),
+            "--profile full --run-ignored all -E not (test(/(^|::)child$/) | test(/(^|::)agent_process$/))"
+        );
+        assert_eq!(line(false), "--include-ignored --skip child --skip agent_process");
+        let ordinary =
+            stages(&[], false).iter().flat_map(|stage| stage.arguments.clone()).collect::<Vec<_>>();
+        assert!(!ordinary.iter().any(|argument| argument.contains("ignored")), "{ordinary:?}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use crate::firmware::Image;
 use crate::namespace::checked;
 use crate::topology::{LAN_TAP, WAN_TAP};
-use crate::vm::{Boot, Card, Disk, Hardware, Machine, OVMF_CODE, OVMF_VARS, copy_image};
-use crate::{Error, Namespace, Result, workspace};
-use std::path::{Path, PathBuf};
+use crate::vm::{Boot, Card, Disk, Hardware, Machine, copy_image, factory_variables};
+use crate::{Namespace, Result, workspace};
+use std::path::Path;
 use std::process::Command;
 
 /// MiB of memory: four times what the box uses.
@@ -24,6 +24,7 @@ pub enum Start {
 #[derive(Debug)]
 pub struct Appliance {
     place: Namespace,
+    image: Image,
     hardware: Hardware,
     /// The running machine.
     pub machine: Machine,
@@ -36,6 +37,21 @@ impl Appliance {
     ///
     /// The disk cannot be made, or QEMU does not come up.
     pub fn start(place: &Namespace, image: &Image, record: Option<&Path>, start: Start) -> Result<Self> {
+        Self::start_with(place, image, record, start, Vec::new())
+    }
+
+    /// As [`Appliance::start`], with further options of QEMU.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Appliance::start`].
+    pub fn start_with(
+        place: &Namespace,
+        image: &Image,
+        record: Option<&Path>,
+        start: Start,
+        options: Vec<String>,
+    ) -> Result<Self> {
         let disk = fresh_disk(place, image, record)?;
         let hardware = Hardware {
             name: "appliance".to_owned(),
@@ -46,10 +62,10 @@ impl Appliance {
                 Card { tap: WAN_TAP, mac: "52:54:00:76:65:01" },
                 Card { tap: LAN_TAP, mac: "52:54:00:76:65:02" },
             ],
-            options: Vec::new(),
+            options,
         };
         let machine = Machine::start(place, &hardware)?;
-        Ok(Self { place: place.clone(), hardware, machine })
+        Ok(Self { place: place.clone(), image: image.clone(), hardware, machine })
     }
 
     /// Cuts the power and switches the box on again.
@@ -61,6 +77,26 @@ impl Appliance {
         self.machine.cut_power()?;
         self.machine = Machine::start(&self.place, &self.hardware)?;
         Ok(())
+    }
+
+    /// As [`Appliance::power_cycle`], and from then on it starts by `start`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Appliance::power_cycle`].
+    pub fn power_cycle_by(&mut self, start: Start) -> Result<()> {
+        self.hardware.boot = boot(&self.place, &self.image, start)?;
+        self.power_cycle()
+    }
+
+    /// As [`Appliance::power_cycle`], and from then on with these further options of QEMU.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Appliance::power_cycle`].
+    pub fn power_cycle_with(&mut self, options: Vec<String>) -> Result<()> {
+        self.hardware.options = options;
+        self.power_cycle()
     }
 
     /// What it is made of.
@@ -96,10 +132,7 @@ fn boot(place: &Namespace, image: &Image, start: Start) -> Result<Boot> {
             command_line: image.command_line()?,
         }),
         Start::Uefi => {
-            let variables = place.run().dir().join("appliance.vars");
-            std::fs::copy(OVMF_VARS, &variables)
-                .map_err(Error::io(format!("copy {OVMF_VARS} to {}", variables.display())))?;
-            Ok(Boot::Uefi { code: PathBuf::from(OVMF_CODE), variables })
+            Ok(Boot::Uefi { variables: factory_variables(&place.run().dir().join("appliance.vars"))? })
         }
     }
 }

@@ -9,11 +9,13 @@ mod accelerator;
 mod console;
 mod disk;
 mod qmp;
+mod uefi;
 
 pub use accelerator::Accelerator;
 pub use console::Console;
 pub use disk::{Disk, copy_image};
 pub use qmp::Qmp;
+pub use uefi::{OVMF_CODE, OVMF_CODE_SECURE, OVMF_VARS, enrolled_variables, factory_variables};
 
 use crate::{Error, Namespace, Process, Result, wait};
 use serde_json::json;
@@ -21,10 +23,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// UEFI without Secure Boot, of Debian's package ovmf.
-pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// Its variables as they leave the factory.
-pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// How long QEMU may take to answer on its sockets.
 const QEMU_READY: Duration = Duration::from_secs(20);
 
@@ -40,11 +38,14 @@ pub enum Boot {
         /// Its command line.
         command_line: String,
     },
-    /// UEFI, and from the disk's `esp` on whatever the image says. `variables` is the machine's own copy.
+    /// UEFI, and from the disk's `esp` on whatever the image says.
     Uefi {
-        /// The firmware's code.
-        code: PathBuf,
-        /// Its variables, written to.
+        /// The machine's own copy of the firmware's variables, written to.
+        variables: PathBuf,
+    },
+    /// The same by UEFI that checks signatures by the keys in its variables ([`enrolled_variables`]).
+    SecureUefi {
+        /// See [`Boot::Uefi`].
         variables: PathBuf,
     },
 }
@@ -73,6 +74,15 @@ pub struct Hardware {
     pub cards: Vec<Card>,
     /// Further options of QEMU, such as a second disk.
     pub options: Vec<String>,
+}
+
+/// A system's memory, in octets, as `free` counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// What the kernel has to give, itself left out.
+    pub total: u64,
+    /// What a new program could have without swapping.
+    pub available: u64,
 }
 
 /// A running machine. Dropping it cuts its power.
@@ -171,6 +181,24 @@ impl Machine {
         self.qmp.monitor(&format!("loadvm {name}"))
     }
 
+    /// What the system says of its memory, by the balloon's statistics.
+    ///
+    /// # Errors
+    ///
+    /// It has no driver for them, or says nothing within `limit`.
+    pub fn memory(&mut self, limit: Duration) -> Result<Memory> {
+        let balloon = |property: &str| json!({ "path": "/machine/peripheral/balloon", "property": property });
+        let mut every_second = balloon("guest-stats-polling-interval");
+        every_second["value"] = 1.into();
+        self.qmp.execute("qom-set", &every_second)?;
+        wait::for_value("the machine's word on its memory", limit, || {
+            let told = self.qmp.execute("qom-get", &balloon("guest-stats"))?;
+            let octets = |name: &str| told["stats"][name].as_u64().filter(|octets| *octets != u64::MAX);
+            let (total, available) = (octets("stat-total-memory"), octets("stat-available-memory"));
+            Ok(total.zip(available).map(|(total, available)| Memory { total, available }))
+        })
+    }
+
     /// Resets it, as its button does.
     ///
     /// # Errors
@@ -191,19 +219,23 @@ impl Machine {
 }
 
 fn common(command: &mut Command, accelerator: Accelerator, hardware: &Hardware) {
-    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
+    // What Secure Boot rests on must be out of reach of the system that is started.
+    let machine = if matches!(hardware.boot, Boot::SecureUefi { .. }) { "q35,smm=on" } else { "q35" };
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", machine]);
     command.args(["-accel", accelerator.option(), "-cpu", "max", "-smp", "2"]);
     command.arg("-m").arg(hardware.memory.to_string());
     command.args(["-object", "rng-random,id=entropy,filename=/dev/urandom"]);
     command.args(["-device", "virtio-rng-pci,rng=entropy", "-device", "i6300esb"]);
+    command.args(["-device", "virtio-balloon-pci,id=balloon"]);
     match &hardware.boot {
         Boot::Direct { kernel, initramfs, command_line } => {
             command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs).arg("-append").arg(command_line);
         }
-        Boot::Uefi { code, variables } => {
-            let flash =
-                |file: &Path, more: &str| format!("if=pflash,format=raw,file={}{more}", file.display());
-            command.arg("-drive").arg(flash(code, ",readonly=on")).arg("-drive").arg(flash(variables, ""));
+        Boot::Uefi { variables } => flash(command, OVMF_CODE, variables),
+        Boot::SecureUefi { variables } => {
+            command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            command.args(["-global", "ICH9-LPC.disable_s3=1"]);
+            flash(command, OVMF_CODE_SECURE, variables);
         }
     }
     let disk = hardware.disk.path().display();
@@ -214,4 +246,10 @@ fn common(command: &mut Command, accelerator: Accelerator, hardware: &Hardware) 
         command.arg("-device").arg(format!("virtio-net-pci,netdev={tap},mac={mac},romfile="));
     }
     command.args(&hardware.options);
+}
+
+/// The two flash memories of UEFI.
+fn flash(command: &mut Command, code: &str, variables: &Path) {
+    command.arg("-drive").arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={code}"));
+    command.arg("-drive").arg(format!("if=pflash,unit=1,format=raw,file={}", variables.display()));
 }
