@@ -50,7 +50,7 @@ pub fn check(state: &Path, source: &Path) -> Result<(), MachineError> {
 fn number(path: &Path) -> Result<Option<String>, StoreError> {
     let Some(octets) = store::read_replaceable(path, MAX_FILE)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&octets);
-    let text: String = text.trim().chars().filter(|one| one.is_ascii_graphic()).collect();
+    let text: String = text.trim().chars().filter(char::is_ascii_graphic).collect();
     let text = text.to_ascii_lowercase();
     // Firmware that was not given one says all zeros or all ones.
     let digits = || text.chars().filter(|one| *one != '-');
