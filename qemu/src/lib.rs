@@ -8,6 +8,7 @@
 
 mod error;
 pub mod firmware;
+pub mod guest;
 mod impairment;
 pub mod machine;
 pub mod metadata;

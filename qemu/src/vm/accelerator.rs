@@ -56,7 +56,7 @@ impl Accelerator {
         }
     }
 
-    pub(super) const fn option(self) -> &'static str {
+    pub(crate) const fn option(self) -> &'static str {
         match self {
             Self::Kvm => "kvm",
             Self::Tcg => "tcg,thread=multi",

@@ -1,0 +1,22 @@
+//! The box's own network where it needs what not every kernel has. The tests run in a guest with Debian's kernel, which
+//! the first one boots. Needs QEMU besides what the other tests of the network need.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail as the test does")]
+
+#[path = "../network/agent.rs"]
+mod agent;
+mod vlan;
+
+use lab::{Run, guest};
+use std::time::Duration;
+
+/// The guest's boot and all tests, on a slow machine.
+const LIMIT: Duration = Duration::from_secs(200);
+
+#[test]
+fn the_network_with_a_kernel_that_has_everything() {
+    let run = Run::start().unwrap();
+    let names = ["vlan::a_trunk_carries_networks_that_do_not_meet"];
+    let said = guest::rerun(&run, &names, LIMIT).unwrap_or_else(|error| panic!("{error}"));
+    assert!(said.contains(&format!("{} passed", names.len())), "{said}");
+}
