@@ -4,6 +4,7 @@
 //! route or a rule that changed, by whomever) has everything compared again. What it decides is in
 //! `edge_agent_core::network`; the tunnel's interface is [`crate::netlink`]'s.
 
+mod aftr;
 mod child;
 pub mod dhcp;
 mod dhcp6;
@@ -12,16 +13,20 @@ mod firewall;
 pub mod kernel;
 mod message;
 mod probe;
+mod resolver;
 mod services;
+mod shaper;
 mod start;
 mod sysctl;
 
 use crate::bundles::Wanted;
 use crate::center::chain;
 use crate::store;
+use aftr::Aftrs;
 use dhcp::Clients;
 use dhcp6::Clients6;
 use edge_agent_core::journal::Draft;
+use edge_agent_core::network::dhcp6::Lease as Lease6;
 use edge_agent_core::network::firewall::{Around, ruleset};
 use edge_agent_core::network::kernel::{Actual, Change};
 use edge_agent_core::network::plan::{self, Uplink, plan};
@@ -29,6 +34,7 @@ use edge_agent_core::network::services::dnsmasq;
 use events::Events;
 use firewall::Firewall;
 use probe::Probes;
+use resolver::Resolver;
 use services::Services;
 use start::Start;
 use std::collections::BTreeMap;
@@ -39,7 +45,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use verona_contract::api::Rejected;
 use verona_contract::config::NetworkConfig;
-use verona_contract::config::network::{WanV4, WanV6};
+use verona_contract::config::network::services::Aftr;
+use verona_contract::config::network::{Wan, WanV4, WanV6};
 use verona_contract::log::{Severity, Stream};
 
 /// How often everything is compared although no event came.
@@ -159,7 +166,9 @@ pub struct Network {
     firewall: Firewall,
     clients: Clients,
     clients6: Clients6,
+    aftrs: Aftrs,
     services: Services,
+    resolver: Resolver,
     probes: Probes,
     start: Start,
     /// Of each interface that was there the last time, octets.
@@ -189,6 +198,8 @@ impl Network {
             firewall: Firewall::default(),
             clients6: Clients6::new(&place.directory),
             clients: Clients::new(&place.directory, place.program),
+            aftrs: Aftrs::default(),
+            resolver: Resolver::new(&place.directory),
             services: Services::new(place.directory, note.clone()),
             probes: Probes::default(),
             start,
@@ -225,6 +236,7 @@ impl Network {
                 () = self.probes.next() => {}
                 () = self.clients.next() => {}
                 () = self.clients6.next() => {}
+                () = self.aftrs.next() => {}
                 () = events.next(SETTLE) => {}
                 _ = compare.tick() => {}
             }
@@ -280,7 +292,11 @@ impl Network {
         if let Err(error) = self.guard(order).await {
             rejected.push(fail("network.firewall", chain(&error)));
         }
-        if let Err(reason) = self.services.run(dnsmasq(config, &plan::servers(config, &uplinks))) {
+        let servers = plan::servers(config, &uplinks);
+        if let Err(error) = self.resolver.ask(&servers) {
+            rejected.push(fail("network.wan", chain(&error)));
+        }
+        if let Err(reason) = self.services.run(dnsmasq(config, &servers)) {
             rejected.push(fail("network.lan", reason));
         }
         if config.is_empty() {
@@ -306,7 +322,8 @@ impl Network {
             let (name, port) = (wan.name.to_string(), wan.port.to_string());
             let carries = self.probes.carries(&name, index);
             let (lease, lease6) = (self.clients.lease(&port).cloned(), self.clients6.lease(&port).cloned());
-            let mut uplink = Uplink { carries, lease, lease6, ..Uplink::default() };
+            let aftr = self.aftrs.find(&name, translator(wan, lease6.as_ref()).as_ref());
+            let mut uplink = Uplink { carries, lease, lease6, aftr, ..Uplink::default() };
             uplink.learn(&port, actual);
             uplinks.push(uplink);
             if self.carried.insert(name.clone(), carries).is_none_or(|before| before) != carries {
@@ -352,4 +369,10 @@ impl Network {
         };
         (self.note)(Draft::new(Stream::System, event, body).severity(severity).with("seq", seq));
     }
+}
+
+/// The far end of the softwire that `wan` wants.
+fn translator(wan: &Wan, lease6: Option<&Lease6>) -> Option<Aftr> {
+    let Some(WanV4::DsLite { aftr }) = &wan.ipv4 else { return None };
+    aftr.clone().or_else(|| lease6?.aftr.clone().map(Aftr::Name))
 }

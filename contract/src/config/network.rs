@@ -14,7 +14,7 @@ use super::ConfigError;
 use crate::ipnet::IpNet;
 use firewall::Firewall;
 use serde::{Deserialize, Serialize};
-use services::{Dns, LanDhcp};
+use services::{Aftr, Dns, LanDhcp};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -60,6 +60,11 @@ pub struct Wan {
     /// throughput.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// What the line carries upwards, 64 to 10,000,000 kbit/s. The box then keeps the queue itself, by CAKE: short, and
+    /// fair among hosts. A little less than the line has, or the queue stands in the provider's modem. None = no queue
+    /// of the box's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_kbit: Option<u32>,
     /// How it gets IPv4; none = not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<WanV4>,
@@ -87,6 +92,12 @@ pub enum WanV4 {
         address: IpNet,
         /// The provider's router.
         gateway: Ipv4Addr,
+    },
+    /// By a tunnel in IPv6 to the provider's translator (DS-Lite, RFC 6333). Needs `ipv6`.
+    DsLite {
+        /// The translator (AFTR); none = the one that DHCPv6 tells (RFC 6334).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        aftr: Option<Aftr>,
     },
 }
 
@@ -239,7 +250,7 @@ impl NetworkConfig {
         let wans = self.wan.iter().flat_map(|wan| {
             let v4 = wan.ipv4.iter().filter_map(|v4| match v4 {
                 WanV4::Static { address, .. } => Some(address),
-                WanV4::Dhcp => None,
+                WanV4::Dhcp | WanV4::DsLite { .. } => None,
             });
             let v6 = wan.ipv6.iter().filter_map(|v6| match v6 {
                 WanV6::Static { address, .. } => Some(address),
@@ -269,6 +280,17 @@ type Broken = (&'static str, &'static str);
 const ONCE: Broken = ("name", "each name once, whether of wan or lan");
 
 impl Wan {
+    /// The tunnel of DS-Lite, if it has one: `ds-` and its name.
+    #[must_use]
+    pub fn softwire(&self) -> Option<String> {
+        matches!(self.ipv4, Some(WanV4::DsLite { .. })).then(|| format!("ds-{}", self.name))
+    }
+
+    /// The interfaces that packets leave by: its port, then its softwire.
+    pub fn links(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.port.to_string()).chain(self.softwire())
+    }
+
     fn broken<'a>(
         &'a self,
         names: &mut HashSet<&'a ZoneName>,
@@ -283,6 +305,9 @@ impl Wan {
         if self.mtu.is_some_and(|mtu| !(1280..=9000).contains(&mtu)) {
             return Some(("mtu", "1280 to 9000"));
         }
+        if self.upload_kbit.is_some_and(|rate| !(64..=10_000_000).contains(&rate)) {
+            return Some(("upload_kbit", "64 to 10000000"));
+        }
         if !services::are_servers(&self.servers) {
             return Some(("servers", services::SERVERS));
         }
@@ -293,6 +318,9 @@ impl Wan {
             && !(address.address().is_ipv4() && is_host(address))
         {
             return Some(("ipv4.static.address", "a host's IPv4 address with the prefix of its network"));
+        }
+        if matches!(self.ipv4, Some(WanV4::DsLite { .. })) && self.ipv6.is_none() {
+            return Some(("ipv4.ds-lite", "only with ipv6, which carries it"));
         }
         if let Some(WanV6::Static { address, .. }) = &self.ipv6
             && !(address.address().is_ipv6() && is_host(address))

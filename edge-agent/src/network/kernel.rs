@@ -4,22 +4,24 @@
 //! A step that fails does not keep the others from being taken: a router that is unreachable must not cost the box
 //! its local networks.
 
-use super::message;
+use super::{message, shaper};
 use edge_agent_core::network::kernel::{
     Actual, Change, Desired, Found, GROUP, Kind, PROTOCOL, Route, changes,
 };
 use futures_util::TryStreamExt as _;
+use netlink_packet_route::IpProtocol;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoIpTunnel, InfoKind, InfoVlan, Ip6TunnelFlags, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use rtnetlink::{
-    Handle, IpVersion, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVlan, RouteMessageBuilder,
+    Handle, IpVersion, LinkBridge, LinkIp6Tnl, LinkMessageBuilder, LinkUnspec, LinkVlan, RouteMessageBuilder,
 };
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use verona_contract::ipnet::IpNet;
 
 /// How often the difference is applied before what is left counts as impossible: one step can undo another, such as
@@ -186,6 +188,7 @@ impl Kernel {
             let rules: Vec<RuleMessage> = Box::pin(list).try_collect().await.map_err(fail("rules"))?;
             actual.rules.extend(rules.iter().filter_map(|one| message::rule(one, PROTOCOL)));
         }
+        actual.shapers = shaper::read(&self.0, &names).await.map_err(fail("queues"))?;
         Ok(actual)
     }
 
@@ -227,6 +230,8 @@ impl Kernel {
             Change::SetMtu(link, mtu) => set(by_name(link)?.mtu(*mtu)).await,
             Change::Enslave(link, bridge) => set(by_name(link)?.controller(index(bridge)?)).await,
             Change::SetUp(link) => set(by_name(link)?.up()).await,
+            Change::Shape(link, rate) => shaper::set(&self.0, index(link)?, *rate).await,
+            Change::Unshape(link) => shaper::remove(&self.0, index(link)?).await,
         };
         taken.map_err(|error| match error {
             rtnetlink::Error::NetlinkError(message) => message.to_io().to_string(),
@@ -249,7 +254,26 @@ fn new_link(name: &str, kind: &Kind, indices: &Indices) -> Result<Option<LinkMes
             let parent = indices.get(parent).ok_or_else(|| format!("there is no interface {parent}"))?;
             Some(LinkVlan::new(name, *parent, *id).append_extra_attribute(mark).build())
         }
+        Kind::Softwire { local, remote } => {
+            let tunnel = LinkIp6Tnl::new(name).local(*local).remote(*remote).ttl(64);
+            let mut message = tunnel.protocol(IpProtocol::Ipip).append_extra_attribute(mark).build();
+            without_encapsulation_limit(&mut message);
+            Some(message)
+        }
     })
+}
+
+/// Nobody tunnels a tunnel here: the option (RFC 2473 §4.1.1) would take eight octets of each packet, and some
+/// providers drop what carries it.
+fn without_encapsulation_limit(message: &mut LinkMessage) {
+    for attribute in &mut message.attributes {
+        let LinkAttribute::LinkInfo(parts) = attribute else { continue };
+        for part in parts {
+            if let LinkInfo::Data(InfoData::IpTunnel(parts)) = part {
+                parts.push(InfoIpTunnel::Ipv6Flags(Ip6TunnelFlags::IgnEncapLimit));
+            }
+        }
+    }
 }
 
 fn name(link: &LinkMessage) -> Option<&str> {
@@ -282,9 +306,26 @@ fn found(link: &LinkMessage, names: &BTreeMap<u32, String>) -> Found {
     found.kind = info.iter().find_map(|part| match part {
         LinkInfo::Kind(InfoKind::Bridge) => Some(Kind::Bridge),
         LinkInfo::Kind(InfoKind::Vlan) => Some(Kind::Vlan { parent: parent.clone()?, id: id? }),
+        LinkInfo::Kind(InfoKind::Ip6Tnl) => softwire(info),
         _ => None,
     });
     found
+}
+
+fn softwire(info: &[LinkInfo]) -> Option<Kind> {
+    let parts = info.iter().find_map(|part| match part {
+        LinkInfo::Data(InfoData::IpTunnel(parts)) => Some(parts),
+        _ => None,
+    })?;
+    let (mut local, mut remote) = (None, None);
+    for part in parts {
+        match part {
+            InfoIpTunnel::Local(IpAddr::V6(address)) => local = Some(*address),
+            InfoIpTunnel::Remote(IpAddr::V6(address)) => remote = Some(*address),
+            _ => {}
+        }
+    }
+    Some(Kind::Softwire { local: local?, remote: remote? })
 }
 
 /// In words, for who reads the log or the center's page.
@@ -302,6 +343,7 @@ pub fn describe(step: &Change) -> String {
         Change::Release(link) => format!("take {link} out of its bridge"),
         Change::RemoveLink(link) => format!("remove interface {link}"),
         Change::AddLink(link, Kind::Vlan { parent, id }) => format!("make {link}, VLAN {id} on {parent}"),
+        Change::AddLink(link, Kind::Softwire { remote, .. }) => format!("make {link}, softwire to {remote}"),
         Change::AddLink(link, _) => format!("make bridge {link}"),
         Change::SetMtu(link, mtu) => format!("set the MTU of {link} to {mtu}"),
         Change::Enslave(link, bridge) => format!("put {link} into {bridge}"),
@@ -309,5 +351,7 @@ pub fn describe(step: &Change) -> String {
         Change::AddAddress(link, net) => format!("add {}", address(link, net)),
         Change::AddRoute(one) => format!("add {}", route(one)),
         Change::AddRule(rule) => format!("add rule {} to table {}", rule.priority, rule.table),
+        Change::Shape(link, rate) => format!("shape {link} to {} kbit/s by CAKE", rate / 125),
+        Change::Unshape(link) => format!("give {link} its ordinary queue"),
     }
 }

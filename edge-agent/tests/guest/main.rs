@@ -5,6 +5,10 @@
 
 #[path = "../network/agent.rs"]
 mod agent;
+#[path = "../network/ipv6.rs"]
+mod ipv6;
+mod shaping;
+mod softwire;
 mod vlan;
 
 use lab::{Run, guest};
@@ -16,7 +20,11 @@ const LIMIT: Duration = Duration::from_secs(200);
 #[test]
 fn the_network_with_a_kernel_that_has_everything() {
     let run = Run::start().unwrap();
-    let names = ["vlan::a_trunk_carries_networks_that_do_not_meet"];
+    let names = [
+        "shaping::a_line_is_shaped_to_what_it_carries",
+        "softwire::ipv4_reaches_the_internet_through_the_providers_ipv6",
+        "vlan::a_trunk_carries_a_network_for_each_tag",
+    ];
     let said = guest::rerun(&run, &names, LIMIT).unwrap_or_else(|error| panic!("{error}"));
     assert!(said.contains(&format!("{} passed", names.len())), "{said}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const SOME_TIME: Duration = Duration::from_secs(15);
 
-fn routers(place: &Namespace) -> Process {
+pub(crate) fn routers(place: &Namespace) -> Process {
     let run = place.run();
     let config = run.dir().join("radvd.conf");
     let text =
@@ -21,7 +21,7 @@ fn routers(place: &Namespace) -> Process {
     run.start_process("radvd", command).unwrap()
 }
 
-fn kea(place: &Namespace, pool: &str) -> Process {
+pub(crate) fn kea(place: &Namespace, pool: &str) -> Process {
     let run = place.run();
     let leases = run.dir().join("kea-leases.csv");
     let config = json!({ "Dhcp6": {
@@ -29,7 +29,8 @@ fn kea(place: &Namespace, pool: &str) -> Process {
         "interfaces-config": { "interfaces": ["far"] },
         "lease-database": { "type": "memfile", "persist": false, "name": leases },
         "valid-lifetime": 300, "preferred-lifetime": 200, "renew-timer": 100, "rebind-timer": 160,
-        "option-data": [{ "name": "dns-servers", "data": "2001:db8:ff::53" }],
+        "option-data": [{ "name": "dns-servers", "data": "2001:db8:ff::53" },
+            { "code": 64, "name": "aftr-name", "data": "aftr.example" }],
         "loggers": [{ "name": "kea-dhcp6", "output_options": [{ "output": "stderr" }], "severity": "INFO" }],
         "subnet6": [{ "id": 1, "subnet": "2001:db8:ff::/64", "interface": "far",
             "pools": [{ "pool": "2001:db8:ff::1000-2001:db8:ff::1fff" }],

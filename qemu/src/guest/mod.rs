@@ -39,7 +39,7 @@ pub fn rerun(run: &Run, names: &[&str], limit: Duration) -> Result<String> {
     if console.contains(&format!("{OVER}0")) {
         return Ok(console);
     }
-    let lines: Vec<_> = console.lines().rev().take(60).collect();
+    let lines: Vec<_> = console.lines().rev().take(100).collect();
     let end: Vec<_> = lines.into_iter().rev().collect();
     Err(Error::Environment(format!("tests in the guest failed:\n{}", end.join("\n"))))
 }

@@ -5,7 +5,7 @@ use super::names::text;
 use crate::ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Most reservations of a local network.
@@ -146,8 +146,45 @@ impl fmt::Display for DomainName {
     }
 }
 
+/// The far end of DS-Lite: an address, or a name that has one.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Aftr {
+    /// Of IPv6.
+    Address(Ipv6Addr),
+    /// With an AAAA record.
+    Name(DomainName),
+}
+
+/// Text that is neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the translator of DS-Lite is an IPv6 address or a name")]
+pub struct AftrError;
+
+impl FromStr for Aftr {
+    type Err = AftrError;
+
+    fn from_str(text: &str) -> Result<Self, AftrError> {
+        if text.parse::<Ipv4Addr>().is_ok() {
+            return Err(AftrError);
+        }
+        let address = text.parse().map(Self::Address);
+        address.or_else(|_| text.parse().map(Self::Name)).map_err(|_| AftrError)
+    }
+}
+
+impl fmt::Display for Aftr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 text!(MacAddress, MacAddressError);
 text!(DomainName, DomainNameError);
+text!(Aftr, AftrError);
 
 /// A path below the part, and the rule that is broken there.
 pub(super) type Broken = (String, &'static str);

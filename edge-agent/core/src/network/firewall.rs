@@ -9,8 +9,8 @@ use crate::groups::{is_plain, protocol};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use verona_contract::config::NetworkConfig;
-use verona_contract::config::network::Lan;
 use verona_contract::config::network::firewall::{PortForward, Zone, ZoneRule};
+use verona_contract::config::network::{Lan, Wan};
 use verona_contract::groups::{Protocol, RuleAction};
 use verona_contract::ipnet::IpNet;
 
@@ -70,7 +70,7 @@ impl<'a> Zones<'a> {
     fn of(config: &'a NetworkConfig, around: &Around) -> Self {
         Self {
             config,
-            wan: config.wan.iter().map(|wan| wan.port.to_string()).collect(),
+            wan: config.wan.iter().flat_map(Wan::links).collect(),
             lan: config.lan.iter().map(Lan::bridge).collect(),
             vpn: around.tunnel.iter().filter(|name| is_plain(name)).cloned().collect(),
         }
@@ -84,10 +84,9 @@ impl<'a> Zones<'a> {
             Zone::Lan => interfaces(side, &self.lan),
             Zone::Vpn => interfaces(side, &self.vpn),
             Zone::Named(name) => {
-                let wan =
-                    self.config.wan.iter().find(|wan| wan.name == *name).map(|wan| wan.port.to_string());
-                let lan = self.config.lan.iter().find(|lan| lan.name == *name).map(Lan::bridge);
-                interfaces(side, &wan.or(lan).into_iter().collect::<Vec<_>>())
+                let wan = self.config.wan.iter().filter(|wan| wan.name == *name).flat_map(Wan::links);
+                let lan = self.config.lan.iter().filter(|lan| lan.name == *name).map(Lan::bridge);
+                interfaces(side, &wan.chain(lan).collect::<Vec<_>>())
             }
         }
     }
@@ -217,7 +216,9 @@ fn forward(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
 }
 
 fn translation(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
-    let Some(out) = interfaces("oifname", &zones.wan) else { return };
+    // A softwire leads to the provider's translator: not twice (RFC 6333 §4.2).
+    let ports: Vec<String> = config.wan.iter().map(|wan| wan.port.to_string()).collect();
+    let Some(out) = interfaces("oifname", &ports) else { return };
     text.push_str("chain destination {\ntype nat hook prerouting priority dstnat; policy accept;\n");
     for forward in &config.firewall.forwards {
         port_forward(text, forward, zones);
@@ -244,8 +245,12 @@ fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>) {
 /// the size of segments is cut in both directions, to what the narrow link carries.
 fn segments(text: &mut String, config: &NetworkConfig, around: &Around) {
     text.push_str("chain segments {\ntype filter hook forward priority mangle; policy accept;\n");
-    let wans = config.wan.iter().map(|wan| wan.port.to_string());
-    for name in wans.chain(around.tunnel.iter().filter(|name| is_plain(name)).cloned()) {
+    for name in config
+        .wan
+        .iter()
+        .flat_map(Wan::links)
+        .chain(around.tunnel.iter().filter(|name| is_plain(name)).cloned())
+    {
         let Some(mtu) = around.mtus.get(&name).copied().filter(|mtu| (1280..=65535).contains(mtu)) else {
             continue;
         };
@@ -270,7 +275,9 @@ fn marks(text: &mut String, config: &NetworkConfig, around: &Around) {
     }
     text.push_str("chain arriving {\ntype filter hook prerouting priority mangle; policy accept;\n");
     for (index, wan) in config.wan.iter().enumerate() {
-        let _ = writeln!(text, "iifname \"{}\" ct state new ct mark set {:#x}", wan.port, mark(index));
+        for link in wan.links() {
+            let _ = writeln!(text, "iifname \"{link}\" ct state new ct mark set {:#x}", mark(index));
+        }
     }
     for (index, _) in config.wan.iter().enumerate() {
         let _ = writeln!(text, "ct direction reply ct mark {0:#x} meta mark set {0:#x}", mark(index));

@@ -6,7 +6,7 @@
 //! Links go by name here: their numbers change under the steps. The tunnel's interface is not among them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use verona_contract::ipnet::IpNet;
 
 /// Marks addresses, routes and rules. Not the tunnel's ([`super::PROTOCOL`]): each part removes only its own.
@@ -29,6 +29,8 @@ pub struct Desired {
     pub routes: BTreeMap<Route, String>,
     /// Each once.
     pub rules: BTreeSet<Rule>,
+    /// Queues that send no more than so many octets a second, by link.
+    pub shapers: BTreeMap<String, (u64, String)>,
 }
 
 /// One interface.
@@ -55,6 +57,13 @@ pub enum Kind {
         parent: String,
         /// 1 to 4094.
         id: u16,
+    },
+    /// Made here: IPv4 in IPv6 (RFC 2473).
+    Softwire {
+        /// The box's end.
+        local: Ipv6Addr,
+        /// The provider's.
+        remote: Ipv6Addr,
     },
 }
 
@@ -101,6 +110,8 @@ pub struct Actual {
     pub routes: Vec<(Route, bool)>,
     /// Ours.
     pub rules: Vec<Rule>,
+    /// Ours.
+    pub shapers: BTreeMap<String, u64>,
 }
 
 /// A link as the kernel reports it.
@@ -145,6 +156,10 @@ pub enum Change {
     AddRoute(Route),
     /// Adds a rule.
     AddRule(Rule),
+    /// Has a link send no more than so many octets a second.
+    Shape(String, u64),
+    /// Gives a link its ordinary queue.
+    Unshape(String),
 }
 
 impl Desired {
@@ -155,6 +170,7 @@ impl Desired {
         let path = match change {
             Change::AddAddress(name, net) => self.addresses.get(&(name.clone(), *net)).cloned(),
             Change::AddRoute(route) => self.routes.get(route).cloned(),
+            Change::Shape(name, _) => self.shapers.get(name).map(|(_, path)| path.clone()),
             Change::AddLink(name, _)
             | Change::SetMtu(name, _)
             | Change::Enslave(name, _)
@@ -192,6 +208,8 @@ pub fn changes(desired: &Desired, actual: &Actual) -> Vec<Change> {
             steps.push(Change::RemoveAddress(link.clone(), *net));
         }
     }
+    let plain = |link: &&String| !desired.shapers.contains_key(*link);
+    steps.extend(actual.shapers.keys().filter(plain).cloned().map(Change::Unshape));
     links(desired, actual, &mut steps);
     let usable = |name: &String| {
         actual.links.contains_key(name)
@@ -212,6 +230,11 @@ pub fn changes(desired: &Desired, actual: &Actual) -> Vec<Change> {
     late.extend(
         desired.rules.iter().filter(|rule| !actual.rules.contains(rule)).cloned().map(Change::AddRule),
     );
+    for (link, (rate, _)) in &desired.shapers {
+        if actual.shapers.get(link) != Some(rate) && usable(link) {
+            late.push(Change::Shape(link.clone(), *rate));
+        }
+    }
     steps.append(&mut late);
     steps
 }
@@ -235,7 +258,7 @@ fn links(desired: &Desired, actual: &Actual, steps: &mut Vec<Change>) {
     for (name, (link, _)) in &desired.links {
         let possible = match &link.kind {
             Kind::Port => false,
-            Kind::Bridge => true,
+            Kind::Bridge | Kind::Softwire { .. } => true,
             Kind::Vlan { parent, .. } => actual.links.contains_key(parent),
         };
         if possible && found(name).is_none() {

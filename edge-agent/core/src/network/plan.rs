@@ -7,7 +7,7 @@
 use super::dhcp6::Lease as Lease6;
 use super::kernel::{Actual, Desired, Kind, Link, MAIN, Route, Rule};
 use super::lease::Lease;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use verona_contract::config::NetworkConfig;
 use verona_contract::config::network::{Lan, Port, Wan, WanV4, WanV6};
 use verona_contract::ipnet::IpNet;
@@ -28,6 +28,8 @@ pub struct Uplink {
     pub router6: Option<Ipv6Addr>,
     /// The addresses that the kernel made itself from what the line told.
     pub made6: Vec<Ipv6Addr>,
+    /// The far end of its softwire, as soon as it is known.
+    pub aftr: Option<Ipv6Addr>,
 }
 
 impl Uplink {
@@ -58,9 +60,13 @@ fn global(address: IpAddr) -> Option<Ipv6Addr> {
 
 impl Default for Uplink {
     fn default() -> Self {
-        Self { carries: true, lease: None, lease6: None, router6: None, made6: Vec::new() }
+        Self { carries: true, lease: None, lease6: None, router6: None, made6: Vec::new(), aftr: None }
     }
 }
+
+/// The box's address on a softwire (RFC 6333 §10).
+const B4: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
+const B4_PREFIX: u8 = 29;
 
 /// The mark of packets that must leave by the uplink of this index.
 #[must_use]
@@ -130,7 +136,7 @@ pub fn switches(config: &NetworkConfig) -> Vec<(String, &'static str)> {
     for wan in &config.wan {
         let port = &wan.port;
         // An answer may come in where the main table would not send its question.
-        switches.push((format!("ipv4/conf/{port}/rp_filter"), "2"));
+        switches.extend(wan.links().map(|link| (format!("ipv4/conf/{link}/rp_filter"), "2")));
         // Nobody on the line may hand out addresses or routes that the configuration does not ask for.
         let told = wan.ipv6 == Some(WanV6::Auto);
         // With 2 also by a router, which the box is. The kernel's own default route stands behind ours.
@@ -180,22 +186,28 @@ fn add_uplink(desired: &mut Desired, wan: &Wan, index: usize, uplink: &Uplink) {
     let mtu = wan.mtu.or_else(|| lease.and_then(|lease| lease.mtu));
     add_port(desired, &wan.port, None, mtu, &format!("{path}.port"));
     let link = wan.port.to_string();
+    if let Some(kbit) = wan.upload_kbit {
+        desired.shapers.insert(link.clone(), (u64::from(kbit) * 1000 / 8, format!("{path}.upload_kbit")));
+    }
     // At most four.
     let order = index as u32;
     let table = UPLINKS + 1 + order;
-    for (family, Reach { add, sources, gateway }) in reaches(wan, lease, uplink) {
-        let path = format!("{path}.{family}");
+    for Reach { family, link, add, sources, out } in reaches(desired, wan, &path, lease, uplink) {
+        let (path, v6) = (format!("{path}.{family}"), family == "ipv6");
         if let Some(address) = add {
             desired.addresses.insert((link.clone(), address), path.clone());
         }
-        let Some(gateway) = gateway else { continue };
+        let via = match out {
+            Out::Nowhere => continue,
+            Out::Link => None,
+            Out::Router(router) => Some(router),
+        };
         let metric = order + 1 + if uplink.carries { 0 } else { 1000 };
         for (table, metric) in [(table, 1), (UPLINKS, metric), (MAIN, metric)] {
-            let to = IpNet::everything(gateway.is_ipv6());
-            let route = Route { to, via: Some(gateway), link: link.clone(), table, metric };
+            let route = Route { to: IpNet::everything(v6), via, link: link.clone(), table, metric };
             desired.routes.insert(route, path.clone());
         }
-        let (priority, v6) = (1200 + order, gateway.is_ipv6());
+        let priority = 1200 + order;
         let marked =
             Rule { priority, v6, from: None, mark: Some(mark(index)), table, without_default: false };
         let answers = sources.into_iter().map(|from| Rule { from: Some(from), mark: None, ..marked.clone() });
@@ -206,30 +218,71 @@ fn add_uplink(desired: &mut Desired, wan: &Wan, index: usize, uplink: &Uplink) {
 
 /// How one family gets out by an uplink.
 struct Reach {
+    family: &'static str,
+    link: String,
     /// The address that the line needs.
     add: Option<IpNet>,
     /// All addresses that are the line's.
     sources: Vec<IpAddr>,
-    gateway: Option<IpAddr>,
+    out: Out,
 }
 
-fn reaches(wan: &Wan, lease: Option<&Lease>, uplink: &Uplink) -> Vec<(&'static str, Reach)> {
-    let one = |net: IpNet, gateway| Reach { add: Some(net), sources: vec![net.address()], gateway };
-    let v4 = wan.ipv4.as_ref().and_then(|v4| match v4 {
-        WanV4::Static { address, gateway } => Some(one(*address, Some(IpAddr::V4(*gateway)))),
-        WanV4::Dhcp => lease.map(|lease| one(lease.address, lease.gateway.map(IpAddr::V4))),
-    });
+/// Where the way out begins.
+enum Out {
+    Nowhere,
+    /// The other end of the link takes everything.
+    Link,
+    Router(IpAddr),
+}
+
+impl From<Option<IpAddr>> for Out {
+    fn from(router: Option<IpAddr>) -> Self {
+        router.map_or(Self::Nowhere, Self::Router)
+    }
+}
+
+fn reaches(
+    desired: &mut Desired,
+    wan: &Wan,
+    path: &str,
+    lease: Option<&Lease>,
+    uplink: &Uplink,
+) -> Vec<Reach> {
+    let port = wan.port.to_string();
+    let one = |family, net: IpNet, router: Option<IpAddr>| Reach {
+        family,
+        link: port.clone(),
+        add: Some(net),
+        sources: vec![net.address()],
+        out: router.into(),
+    };
     let v6 = wan.ipv6.as_ref().map(|v6| match v6 {
-        WanV6::Static { address, gateway } => one(*address, Some(IpAddr::V6(*gateway))),
+        WanV6::Static { address, gateway } => one("ipv6", *address, Some(IpAddr::V6(*gateway))),
         WanV6::Auto => {
             let given = uplink.lease6.as_ref().and_then(|lease| lease.address).map(|(address, _)| address);
             // What was given may be what the kernel found as ours before: it is no longer among `made6`.
             let sources = given.iter().chain(&uplink.made6).copied().map(IpAddr::V6).collect();
             let add = given.map(|address| IpNet::host(address.into()));
-            Reach { add, sources, gateway: uplink.router6.map(IpAddr::V6) }
+            let out = uplink.router6.map(IpAddr::V6).into();
+            Reach { family: "ipv6", link: port.clone(), add, sources, out }
         }
     });
-    v4.map(|v4| ("ipv4", v4)).into_iter().chain(v6.map(|v6| ("ipv6", v6))).collect()
+    let v4 = wan.ipv4.as_ref().and_then(|v4| match v4 {
+        WanV4::Static { address, gateway } => Some(one("ipv4", *address, Some(IpAddr::V4(*gateway)))),
+        WanV4::Dhcp => lease.map(|lease| one("ipv4", lease.address, lease.gateway.map(IpAddr::V4))),
+        WanV4::DsLite { .. } => softwire(desired, wan, path, uplink, v6.as_ref()?),
+    });
+    v4.into_iter().chain(v6).collect()
+}
+
+/// The tunnel of DS-Lite. None while one of its ends is not known.
+fn softwire(desired: &mut Desired, wan: &Wan, path: &str, uplink: &Uplink, v6: &Reach) -> Option<Reach> {
+    let (link, remote) = (wan.softwire()?, uplink.aftr?);
+    let Some(IpAddr::V6(local)) = v6.sources.first().copied() else { return None };
+    let kind = Kind::Softwire { local, remote };
+    desired.links.insert(link.clone(), (Link { kind, bridge: None, mtu: None }, format!("{path}.ipv4")));
+    let own = IpNet::new(B4.into(), B4_PREFIX).ok()?;
+    Some(Reach { family: "ipv4", link, add: Some(own), sources: vec![B4.into()], out: Out::Link })
 }
 
 /// The box's address in the network that `lan` gets from an uplink's prefix. None while there is no prefix, or it is

@@ -134,3 +134,18 @@ fn each_step_names_the_field_that_asks_for_it() {
     assert!(paths.contains(&"network.routes[0]".to_owned()), "{paths:?}");
     assert_eq!(desired.path(&Change::RemoveLink("eth1".into())), "network");
 }
+
+#[test]
+fn a_queue_of_another_rate_is_replaced_and_one_too_many_goes() {
+    let (mut desired, mut actual) = (office(), done());
+    desired.shapers.insert("eth1".into(), (1000, "network.wan[0].upload_kbit".into()));
+    desired.shapers.insert("eth9".into(), (1000, "network.wan[1].upload_kbit".into()));
+    actual.shapers.insert("br-office".into(), 7);
+    let shape = Change::Shape("eth1".into(), 1000);
+    assert_eq!(changes(&desired, &actual), [Change::Unshape("br-office".into()), shape.clone()]);
+    assert_eq!(desired.path(&shape), "network.wan[0].upload_kbit");
+    actual.shapers = [("eth1".into(), 999)].into();
+    assert_eq!(changes(&desired, &actual), [shape]);
+    actual.shapers = [("eth1".into(), 1000)].into();
+    assert_eq!(changes(&desired, &actual), []);
+}

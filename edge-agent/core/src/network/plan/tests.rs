@@ -156,3 +156,25 @@ fn what_the_line_tells_the_kernel_is_used() {
         "nobody asked for it there"
     );
 }
+
+#[test]
+fn a_softwire_needs_both_ends_and_takes_ipv4_out() {
+    let mut config = golden();
+    config.wan[1].ipv4 = Some(WanV4::DsLite { aftr: None });
+    config.wan[1].upload_kbit = Some(20_000);
+    let planned = |uplink: Uplink| plan(&config, &[Uplink::default(), uplink]);
+    let (remote, lease6) = ("2001:db8:a::1".parse().ok(), Some(lease6("2001:db8:1200::/56")));
+    for half in
+        [Uplink { aftr: remote, ..Uplink::default() }, Uplink { lease6: lease6.clone(), ..Uplink::default() }]
+    {
+        assert!(!planned(half).links.contains_key("ds-backup"));
+    }
+    let desired = planned(Uplink { aftr: remote, lease6, ..Uplink::default() });
+    let local = "2001:db8:ff::7".parse().unwrap();
+    let kind = Kind::Softwire { local, remote: remote.unwrap() };
+    assert_eq!(desired.links["ds-backup"].0, Link { kind, bridge: None, mtu: None });
+    assert!(desired.addresses.contains_key(&("ds-backup".into(), "192.0.0.2/29".parse().unwrap())));
+    assert_eq!(metrics(&desired, MAIN), [("eth0", 1), ("ds-backup", 2), ("eth3", 3)]);
+    assert_eq!(metrics(&desired, UPLINKS + 2), [("ds-backup", 1)], "answers leave where questions came in");
+    assert_eq!(desired.shapers["eth1.30"], (2_500_000, "network.wan[1].upload_kbit".into()));
+}
