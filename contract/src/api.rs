@@ -7,10 +7,12 @@
 mod admin;
 mod firmware;
 mod groups;
+mod heartbeat;
 
 pub use admin::*;
 pub use firmware::*;
 pub use groups::*;
+pub use heartbeat::*;
 
 use crate::base64::Octets;
 use crate::config::{ConfigError, Version};

@@ -74,6 +74,8 @@ pub enum Command {
         /// Every floor; otherwise those raised since the last such question, on whichever connection.
         all: bool,
     },
+    /// Answered when every worker of the data plane has taken a whole turn since it was asked: it forwards.
+    Pulse,
     /// Asks for [`Reply::Status`].
     Status,
     /// Asks for [`Reply::Peers`].

@@ -28,3 +28,4 @@ pub mod pop;
 pub mod problem;
 pub mod provisioning;
 pub mod psk;
+pub mod stun;

@@ -26,6 +26,7 @@ fn lines_on_sockets_and_wires() {
     include_str!("golden/control.jsonl").lines().for_each(round_trip::<Request>);
     include_str!("golden/lines.jsonl").lines().for_each(round_trip::<Line>);
     include_str!("golden/acks.jsonl").lines().for_each(round_trip::<api::Ack>);
+    include_str!("golden/heartbeats.jsonl").lines().for_each(round_trip::<api::Heartbeat>);
 }
 
 #[test]
@@ -228,6 +229,30 @@ fn edge_config_rules() {
 }
 
 #[test]
+fn time_servers_of_a_network() {
+    let golden: Value = serde_json::from_str(include_str!("golden/edge-config-network.json")).unwrap();
+    let with = |servers: Value, wan: bool| {
+        let mut altered = golden.clone();
+        let network = altered["network"].as_object_mut().unwrap();
+        network.insert("time_servers".to_owned(), servers);
+        if !wan {
+            network.retain(|name, _| name == "time_servers");
+        }
+        EdgeConfig::parse(altered.to_string().as_bytes()).map_err(|error| error.to_string())
+    };
+    let servers = with(json!(["ntp.nict.jp", "2001:db8::1"]), true).unwrap().network.time_servers;
+    assert_eq!(servers[1].address(), Some("2001:db8::1".parse().unwrap()));
+    for (servers, wan, message) in [
+        (json!(["no host"]), true, "network.time_servers[0]: a time server is a host's name"),
+        (json!(vec!["ntp.example"; 9]), true, "network.time_servers: at most 8 time servers"),
+        (json!(["ntp.example"]), false, "network.time_servers: only together with wan"),
+    ] {
+        let error = with(servers, wan).unwrap_err();
+        assert!(error.starts_with(message), "{error}");
+    }
+}
+
+#[test]
 fn edge_config_with_a_network() {
     let json = include_str!("golden/edge-config-network.json");
     round_trip::<EdgeConfig>(json);
@@ -251,6 +276,7 @@ fn edge_config_with_a_network() {
             json!({ "ds-lite": { "aftr": "192.0.2.1" } }),
             "wan[0].ipv4.ds-lite.aftr: the translator of DS-Lite",
         ),
+        ("lan/0/page", json!("yes"), "lan[0].page: invalid type"),
         ("wan/0/ipv4/static/address", json!("192.0.2.0/29"), "wan[0].ipv4.static.address: a host's IPv4"),
         ("wan/0/ipv4/static/address", json!("fd00::1/64"), "wan[0].ipv4.static.address: a host's IPv4"),
         ("wan/0/ipv6/static/address", json!("192.0.2.2/29"), "wan[0].ipv6.static.address: a host's IPv6"),

@@ -148,6 +148,11 @@ impl Connection<'_> {
                 passage.wait().map_err(|error| error.to_string())?;
                 Ok(Reply::Done)
             }
+            Command::Pulse => {
+                let passage = device.run(DataPlane::pulse).map_err(stopped)?;
+                passage.wait().map_err(|error| error.to_string())?;
+                Ok(Reply::Done)
+            }
             Command::LoadFloors { floors } if floors.len() > FLOORS_AT_ONCE => {
                 Err(format!("floors: at most {FLOORS_AT_ONCE} at once"))
             }

@@ -7,8 +7,10 @@
 pub mod firewall;
 mod names;
 pub mod services;
+mod time;
 
 pub use names::{Port, PortError, ZoneName, ZoneNameError};
+pub use time::{MAX_TIME_SERVERS, TimeServer, TimeServerError};
 
 use super::ConfigError;
 use crate::ipnet::IpNet;
@@ -46,6 +48,9 @@ pub struct NetworkConfig {
     /// Names for the local networks; none = the box answers no questions for names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Dns>,
+    /// Who tells the box the time, in place of those that its firmware knows; only together with `wan`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub time_servers: Vec<TimeServer>,
 }
 
 /// One uplink.
@@ -130,6 +135,9 @@ pub struct Lan {
     /// Addresses for its hosts; none = they have their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp: Option<LanDhcp>,
+    /// Whether its hosts may see the technician's page, by HTTP at the box's address: state only, nothing to change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub page: bool,
     /// A network of IPv6 for its hosts, from an uplink's prefix; they make their own addresses in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<LanV6>,
@@ -233,6 +241,12 @@ impl NetworkConfig {
                     &format!("{subnet} of {from} is taken already"),
                 );
             }
+        }
+        if self.time_servers.len() > MAX_TIME_SERVERS {
+            return fail("time_servers".to_owned(), "at most 8 time servers");
+        }
+        if !self.time_servers.is_empty() && self.wan.is_empty() {
+            return fail("time_servers".to_owned(), "only together with wan");
         }
         if let Some((field, rule)) = self.dns.as_ref().and_then(Dns::broken) {
             return fail(format!("dns.{field}"), rule);

@@ -80,6 +80,11 @@ impl DataPlane {
         self.passage()
     }
 
+    /// What to wait for, in another thread, to know that every worker takes its turns.
+    pub(crate) fn pulse(&mut self) -> Passage {
+        self.passage()
+    }
+
     /// The state of the tunnel as a whole. The engine's counters, and beside them what was lost here.
     pub(crate) fn status(&self, interface: String) -> Status {
         let device = self.engine.device();
