@@ -3,6 +3,7 @@
 use crate::challenges::Challenges;
 use crate::composer::Composer;
 use crate::db::Db;
+use crate::heartbeats::Heartbeats;
 use crate::http::places::Places;
 use crate::lists::Lists;
 use crate::logs::LogStore;
@@ -46,6 +47,8 @@ pub(crate) struct Center {
     pub(crate) seen: Seen,
     /// The folder of the firmware repository, which may be empty.
     pub(crate) firmware: PathBuf,
+    /// What edges told of themselves last.
+    pub(crate) heartbeats: Heartbeats,
     /// Turns true when the process is to end: waiting requests answer then.
     pub(crate) stop: watch::Receiver<bool>,
 }

@@ -147,7 +147,7 @@ pub(crate) async fn detail(center: &Center, scope: Scope, id: Uuid) -> Result<Cl
     let edges: Vec<_> = edges.into_iter().filter(|edge| edge.tunnel_key.is_some()).collect();
     let mut history = changes.into_iter().map(|(change, changed_ns, acks)| {
         let prove = |edge: &EdgeRow| EdgeProof {
-            last_seen: edge.to_api(center.seen.last(edge.id)).last_seen,
+            last_seen: edge.to_api(center.seen.last(edge.id), None).last_seen,
             ..proof(edge, acks.iter().find(|ack| ack.edge == edge.id), (id, changed_ns))
         };
         ChangeProof { change, edges: edges.iter().map(prove).collect() }

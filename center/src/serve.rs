@@ -5,6 +5,7 @@ use crate::challenges::Challenges;
 use crate::clock;
 use crate::composer::Composer;
 use crate::db::{Db, DbError, owners};
+use crate::heartbeats::Heartbeats;
 use crate::http::tls::{ServerIdentity, server_config};
 use crate::http::{accept, logs, places::Places, router};
 use crate::init::Settings;
@@ -16,8 +17,9 @@ use crate::private_file;
 use crate::seen::Seen;
 use crate::signer::Signer;
 use crate::throttle::Throttle;
+use crate::{nothing, stun};
 use anyhow::Context as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,12 +46,23 @@ const LEAF_EVERY: Duration = Duration::from_secs(3600);
 /// From one attempt to renew the server leaf to the next.
 const LEAF_PAUSE: Duration = Duration::from_secs(10);
 
+/// Where the serving process listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listen {
+    /// HTTPS.
+    pub(crate) https: SocketAddr,
+    /// STUN, by UDP; none = not at all.
+    pub(crate) stun: Option<IpAddr>,
+    /// The question for nothing, by plain HTTP; none = not at all.
+    pub(crate) nothing: Option<SocketAddr>,
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
-/// When `web` does not hold a center, or the address cannot be bound.
-pub(crate) async fn serve(web: &Path, listen: SocketAddr, socket: &Path) -> anyhow::Result<()> {
+/// When `web` does not hold a center, or an address cannot be bound.
+pub(crate) async fn serve(web: &Path, listen: Listen, socket: &Path) -> anyhow::Result<()> {
     let settings = private_file::read(&web.join("center.json"))?;
     let settings: Settings = serde_json::from_slice(&settings)
         .with_context(|| format!("{}", web.join("center.json").display()))?;
@@ -60,7 +73,9 @@ pub(crate) async fn serve(web: &Path, listen: SocketAddr, socket: &Path) -> anyh
     let (stop_now, stop) = watch::channel(false);
     let center = Arc::new(assemble(web, settings, &leaf, signer, stop.clone()).await?);
 
-    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let https = listen.https;
+    let listener = TcpListener::bind(https).await.with_context(|| format!("cannot listen on {https}"))?;
+    serve_beside(&listen).await?;
     let address = listener.local_addr().context("address of the listening socket")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT handler")?;
@@ -83,6 +98,18 @@ pub(crate) async fn serve(web: &Path, listen: SocketAddr, socket: &Path) -> anyh
     stop_now.send_replace(true);
     serving.await.context("accept loop")?;
     center.seen.store(&center.db).await?;
+    center.heartbeats.store(&center.db).await?;
+    Ok(())
+}
+
+/// What tells edges about their lines. It ends with the process.
+async fn serve_beside(listen: &Listen) -> anyhow::Result<()> {
+    if let Some(address) = listen.stun {
+        stun::bind(address).await?.into_iter().for_each(|socket| drop(tokio::spawn(stun::serve(socket))));
+    }
+    if let Some(address) = listen.nothing {
+        tokio::spawn(nothing::serve(nothing::bind(address).await?));
+    }
     Ok(())
 }
 
@@ -97,6 +124,7 @@ async fn assemble(
     let ca = Issuer::parse(&leaf.ca).context("the center's CA certificate")?;
     let mut pin = [0; 32];
     pin.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &ca.spki).as_ref());
+    let heartbeats = Heartbeats::load(&db).await?;
     Ok(Center {
         url: settings.url,
         pin,
@@ -112,6 +140,7 @@ async fn assemble(
         passwords: Passwords::new(),
         seen: Seen::default(),
         firmware: web.join("firmware"),
+        heartbeats,
         stop,
     })
 }
@@ -143,6 +172,9 @@ async fn keep_seen(center: Arc<Center>) {
         timer.tick().await;
         if let Err(error) = center.seen.store(&center.db).await {
             tracing::error!(error = &error as &dyn std::error::Error, "edges' last requests not stored");
+        }
+        if let Err(error) = center.heartbeats.store(&center.db).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "edges' heartbeats not stored");
         }
     }
 }

@@ -25,6 +25,9 @@ use verona_contract::key::Secret;
 use verona_contract::provisioning::FactoryRecord;
 use zeroize::Zeroizing;
 
+/// Heartbeats come once a minute.
+const SILENCE: jiff::SignedDuration = jiff::SignedDuration::from_mins(3);
+
 /// Records fetched by one call.
 const PAGE: usize = 1000;
 
@@ -85,9 +88,15 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
             )?;
         }
         EdgeCommand::List => {
+        EdgeCommand::List { wrong } => {
             run(
                 access,
-                async |api| api.get::<Vec<Edge>>(ADMIN_EDGES, &[]).await,
+                async |api| {
+                    let mut edges = api.get::<Vec<Edge>>(ADMIN_EDGES, &[]).await?;
+                    let now = jiff::Timestamp::now();
+                    edges.retain(|edge| !wrong || is_wrong(edge, now));
+                    Ok(edges)
+                },
                 |edges| {
                     edges.iter().for_each(show::edge);
                 },
@@ -119,6 +128,12 @@ fn edge_network(access: &Access, id: Uuid, set: Option<&Path>) -> anyhow::Result
     network.check().with_context(|| file.display().to_string())?;
     run(access, async |api| api.post::<NetworkConfig>(&path, &network).await, show::network)?;
     Ok(())
+}
+
+/// Whether something is wrong with an edge by its own word, or it is silent. One that has not enrolled yet is neither.
+fn is_wrong(edge: &Edge, now: jiff::Timestamp) -> bool {
+    let silent = edge.last_seen.is_none_or(|seen| now.duration_since(seen) > SILENCE);
+    edge.enrolled && (silent || edge.conditions.as_ref().is_none_or(|conditions| !conditions.is_empty()))
 }
 
 fn edge_add(access: &Access, command: EdgeAdd) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ mod roles;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -143,6 +143,14 @@ struct Serve {
     /// The signer's Unix socket.
     #[arg(long)]
     signer: PathBuf,
+    /// Address on which edges learn how their lines look from outside: STUN on UDP 3478 and 3479. Left out: they do
+    /// not learn it.
+    #[arg(long, value_name = "ADDRESS")]
+    stun: Option<IpAddr>,
+    /// Address and TCP port, 80 for edges, of an answer without content by plain HTTP, by which an edge tells a portal
+    /// from the center. Left out: it cannot.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    nothing: Option<SocketAddr>,
 }
 
 /// How to reach the center, and how to print.
@@ -202,7 +210,11 @@ enum EdgeCommand {
     /// Boxes that have no owner yet.
     Unclaimed,
     /// Edges.
-    List,
+    List {
+        /// Only those that something is wrong with, or that are silent for more than three minutes.
+        #[arg(long)]
+        wrong: bool,
+    },
     /// One edge.
     Show {
         /// The edge.

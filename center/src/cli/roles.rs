@@ -1,6 +1,7 @@
 //! The subcommands that are the center: `init`, `sign`, `serve`, `openapi`.
 
 use super::{Init, Serve, Sign};
+use crate::serve::Listen;
 use crate::signer::service::{Lives, Service};
 use crate::signer::{socket, state::State};
 use anyhow::Context as _;
@@ -43,7 +44,8 @@ pub(super) fn serve(command: &Serve) -> anyhow::Result<ExitCode> {
     tracing_to_stderr();
     raise_open_files();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
-    runtime(threads)?.block_on(crate::serve::serve(&command.data, command.listen, &command.signer))?;
+    let listen = Listen { https: command.listen, stun: command.stun, nothing: command.nothing };
+    runtime(threads)?.block_on(crate::serve::serve(&command.data, listen, &command.signer))?;
     Ok(ExitCode::SUCCESS)
 }
 

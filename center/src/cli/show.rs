@@ -6,6 +6,8 @@ use std::path::Path;
 use verona_contract::api::{
     ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, ConfigState, CrlSummary,
     Edge, EdgeCreated, EdgeProof, LogAlarm, Owner, Rejected, StateChanged, StockBox, StockBoxCreated,
+    Edge, EdgeCreated, EdgeHealth, EdgeProof, LogAlarm, Nat, Owner, Rejected, StateChanged, UplinkFacts,
+    Versions,
 };
 use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
@@ -36,12 +38,75 @@ pub(super) fn edge(edge: &Edge) {
         edge.config_seq,
         jst_or_never(edge.last_seen)
     );
+    if let Some(conditions) = &edge.conditions {
+        let wrong = if conditions.is_empty() { "nothing".to_owned() } else { plain(&conditions.join(" ")) };
+        let versions = edge.versions.clone().unwrap_or_default();
+        let firmware = versions.firmware.map(|firmware| format!("  firmware {firmware}")).unwrap_or_default();
+        println!("  wrong: {wrong}  agent {}{}", plain(&versions.agent), plain(&firmware));
+    }
+    edge.health.as_ref().into_iter().for_each(health);
     if let Some(outcome) = edge.outcome.as_ref().filter(|outcome| outcome.state != ConfigState::Confirmed) {
         let state = if outcome.state == ConfigState::Reverted { "taken back" } else { "refused" };
         for Rejected { path, reason, .. } in &outcome.rejected {
             println!("  configuration {} {state}: {path}: {reason}", outcome.seq);
         }
     }
+}
+
+/// The whole of an edge's last heartbeat.
+fn health(health: &EdgeHealth) {
+    let EdgeHealth { heard, from, heartbeat } = health;
+    println!("  heard {} from {from}, up for {}", jst(*heard), duration(heartbeat.uptime_s));
+    for condition in &heartbeat.conditions {
+        println!("  {}: {}", plain(&condition.code), plain(&condition.detail));
+    }
+    let Versions { tunnel, kernel, .. } = &heartbeat.versions;
+    let or = |text: &Option<String>, other: &str| text.as_deref().map_or_else(|| other.to_owned(), plain);
+    println!("  tunnel {}  kernel {}", or(tunnel, "does not answer"), or(kernel, "unknown"));
+    let belief = if heartbeat.clock.trusted { "trusted" } else { "not trusted" };
+    let servers = heartbeat.clock.servers_ahead_ns;
+    let ahead =
+        servers.map(|ns| format!(", its servers {:+.3} s ahead", ns as f64 / 1e9)).unwrap_or_default();
+    println!("  clock {belief}: {}{ahead}", plain(&heartbeat.clock.reason));
+    let sessions = heartbeat.sessions.map_or_else(|| "unknown".to_owned(), |sessions| sessions.to_string());
+    let watchdog = match heartbeat.watchdog_fed {
+        None => "none",
+        Some(true) => "fed",
+        Some(false) => "not fed",
+    };
+    println!("  sessions {sessions}  records to send {}  watchdog {watchdog}", heartbeat.unsent_records);
+    heartbeat.uplinks.iter().for_each(uplink);
+}
+
+fn uplink(facts: &UplinkFacts) {
+    let known = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
+    let nat = facts.nat.map(|nat| match nat {
+        Nat::None => "no NAT".to_owned(),
+        Nat::EndpointIndependent => "NAT, the same for every destination".to_owned(),
+        Nat::EndpointDependent => "NAT by destination".to_owned(),
+        Nat::UdpBlocked => "UDP is blocked".to_owned(),
+    });
+    println!(
+        "  uplink {}: address {}, outside {}, {}, path MTU {}",
+        plain(&facts.name),
+        known(facts.address.map(|address| address.to_string())),
+        known(facts.public.map(|address| address.to_string())),
+        nat.unwrap_or_else(|| "NAT unknown".to_owned()),
+        known(facts.path_mtu.map(|mtu| mtu.to_string())),
+    );
+    if let Some(said) = &facts.captive {
+        println!("    a portal answers in place of the center: {}", plain(said));
+    }
+}
+
+/// An edge's words: they must not steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { char::REPLACEMENT_CHARACTER } else { one }).collect()
+}
+
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    format!("{days} d {hours} h {minutes} min")
 }
 
 pub(super) fn network(network: &NetworkConfig) {

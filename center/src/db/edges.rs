@@ -1,9 +1,10 @@
 //! Edges: what was registered, and what was learnt at enrolment.
 
 use super::{DbError, OwnerId, Scope, json, parsed, parsed_opt, to_json};
+use crate::heartbeats::Heard;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
-use verona_contract::api::{ConfigAck, Edge};
+use verona_contract::api::{ConfigAck, Edge, EdgeHealth};
 use verona_contract::config::NetworkConfig;
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::PublicKey;
@@ -60,8 +61,19 @@ pub(crate) enum Leave {
 
 impl EdgeRow {
     /// As the API shows it; `seen_ns` is newer than what is stored, where there is one.
-    pub(crate) fn to_api(&self, seen_ns: Option<i64>) -> Edge {
+    pub(crate) fn to_api(&self, seen_ns: Option<i64>, heard: Option<Heard>) -> Edge {
+        let health = heard.map(|Heard { at_ns, from, heartbeat }| EdgeHealth {
+            heard: crate::clock::timestamp_ns(at_ns),
+            from,
+            heartbeat,
+        });
+        let codes = |health: &EdgeHealth| {
+            health.heartbeat.conditions.iter().map(|condition| condition.code.clone()).collect()
+        };
         Edge {
+            conditions: health.as_ref().map(codes),
+            versions: health.as_ref().map(|health| health.heartbeat.versions.clone()),
+            health,
             id: self.id,
             name: self.name.clone(),
             serial: self.serial.clone(),

@@ -14,6 +14,7 @@ pub(crate) mod configs;
 pub(crate) mod edges;
 pub(crate) mod firmware;
 pub(crate) mod groups;
+pub(crate) mod heartbeats;
 pub(crate) mod issuers;
 pub(crate) mod owners;
 pub(crate) mod scope;
@@ -37,6 +38,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("trial.sql"),
     include_str!("firmware.sql"),
     include_str!("stock.sql"),
+    include_str!("heartbeat.sql"),
 ];
 
 /// Idle reading connections that are kept.

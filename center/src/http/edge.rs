@@ -17,9 +17,15 @@ use axum::response::{IntoResponse as _, Response};
 use rusqlite::Transaction;
 use std::sync::Arc;
 use verona_contract::api::{
-    Ack, Challenge, ChallengeRequest, ConfigState, MAX_UPDATE_REASON, TunnelCertificate, TunnelKeyRequest,
+    Ack, Challenge, ChallengeRequest, ConfigState, Heartbeat, MAX_UPDATE_REASON, TunnelCertificate,
+    TunnelKeyRequest,
 };
+use verona_contract::config::network::MAX_WANS;
 use verona_contract::problem::Problem;
+
+/// Most conditions of a heartbeat, and octets of one text in it.
+const MAX_CONDITIONS: usize = 64;
+const MAX_TEXT: usize = 2048;
 
 /// Asks for a one-use ephemeral key for a proof of possession.
 #[utoipa::path(post, path = "/v1/pop/challenge", tag = "enrolment", request_body = ChallengeRequest,
@@ -96,6 +102,43 @@ pub(crate) async fn ack(
     let arrived_ns = clock::now_ns();
     center.db.write(move |transaction| store_ack(transaction, &edge, &ack, arrived_ns)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes what an edge tells of itself; the newest counts.
+#[utoipa::path(post, path = "/v1/edge/heartbeat", tag = "edge", request_body = Heartbeat,
+    responses((status = 204), (status = 400, body = Problem)))]
+pub(crate) async fn heartbeat(
+    State(center): State<Arc<Center>>,
+    edge: EdgeCaller,
+    connection: Connection,
+    Json(heartbeat): Json<Heartbeat>,
+) -> Result<StatusCode, Failure> {
+    check(&heartbeat)?;
+    center.heartbeats.note(edge.id, connection.remote.ip().to_canonical(), heartbeat);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// It is kept in memory: one edge must not fill it.
+fn check(heartbeat: &Heartbeat) -> Result<(), Failure> {
+    let long = |text: &str| text.len() > MAX_TEXT;
+    let fail = |what: &str, rule: String| Err(Failure::bad(format!("heartbeat, {what}: {rule}")));
+    if heartbeat.conditions.len() > MAX_CONDITIONS {
+        return fail("conditions", format!("at most {MAX_CONDITIONS}"));
+    }
+    if heartbeat.uplinks.len() > MAX_WANS {
+        return fail("uplinks", format!("at most {MAX_WANS}"));
+    }
+    let versions = &heartbeat.versions;
+    let texts = heartbeat.conditions.iter().flat_map(|one| [&one.code, &one.detail]);
+    let texts = texts.chain(heartbeat.uplinks.iter().map(|one| &one.name));
+    let texts = texts.chain(heartbeat.uplinks.iter().filter_map(|one| one.captive.as_ref()));
+    let texts = texts.chain([&versions.agent, &heartbeat.clock.reason]);
+    let mut texts =
+        texts.chain([&versions.tunnel, &versions.kernel, &versions.firmware].into_iter().flatten());
+    if texts.any(|text| long(text)) {
+        return fail("texts", format!("at most {MAX_TEXT} octets each"));
+    }
+    Ok(())
 }
 
 /// An ack of what was never made is refused: it would count as proof of what comes later.

@@ -60,6 +60,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(edge::tunnel_key))
         .routes(routes!(edge::config))
         .routes(routes!(edge::ack))
+        .routes(routes!(edge::heartbeat))
         .routes(routes!(logs::ingest))
         .routes(routes!(lists::crl))
         .routes(routes!(firmware::file))

@@ -167,6 +167,29 @@ pub struct Edge {
     /// Last request of any kind, RFC 3339.
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub last_seen: Option<jiff::Timestamp>,
+    /// Codes of what is wrong with it, as it told last; none = it has not told yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Vec<String>>,
+    /// What runs there, as it told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<super::Versions>,
+    /// All that it told last; only where one edge is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<EdgeHealth>,
+}
+
+/// What an edge told of itself last.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EdgeHealth {
+    /// When it arrived, RFC 3339.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub heard: jiff::Timestamp,
+    /// Where it came from: the edge's own address, or that of the NAT before it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub from: IpAddr,
+    /// What it said.
+    pub heartbeat: super::Heartbeat,
 }
 
 /// Registers a client.

@@ -197,6 +197,7 @@ fn start_serving(place: &Namespace, data: &Path) -> Result<Process> {
     let mut command = place.command(workspace::binary("verona-center")?);
     command.arg("serve").arg("--data").arg(data.join("web"));
     command.args(["--listen", &format!("{}:{PORT}", address::CENTER)]);
+    command.args(["--stun", &address::CENTER.to_string(), "--nothing", &format!("{}:80", address::CENTER)]);
     command.arg("--signer").arg(data.join("sign.sock"));
     let mut serving = place.run().start_process("center", command)?;
     serving.wait_for_log("listening on https://", READY).map_err(|error| match error {

@@ -82,7 +82,7 @@ pub(crate) async fn create(
             edges::by_id(transaction, scope, id)?.ok_or_else(|| unknown(id))
         })
         .await?;
-    Ok((StatusCode::CREATED, axum::Json(EdgeCreated { edge: edge.to_api(None), token })))
+    Ok((StatusCode::CREATED, axum::Json(EdgeCreated { edge: edge.to_api(None, None), token })))
 }
 
 /// The edges that the caller may see.
@@ -93,7 +93,12 @@ pub(crate) async fn list(
     caller: Administrator,
 ) -> Result<axum::Json<Vec<Edge>>, Failure> {
     let edges = center.db.read(move |db| edges::list(db, caller.scope)).await?;
-    Ok(axum::Json(edges.iter().map(|edge| edge.to_api(center.seen.last(edge.id))).collect()))
+    let shown = edges.iter().map(|edge| {
+        // Of thousands of edges the list shows what is wrong, and one edge alone everything.
+        let brief = |edge: Edge| Edge { health: None, ..edge };
+        brief(edge.to_api(center.seen.last(edge.id), center.heartbeats.last(edge.id)))
+    });
+    Ok(axum::Json(shown.collect()))
 }
 
 /// One edge.
@@ -107,7 +112,8 @@ pub(crate) async fn show(
 ) -> Result<axum::Json<Edge>, Failure> {
     let id = parse(&id)?;
     let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
-    Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.to_api(center.seen.last(id))))
+    let edge = edge.ok_or_else(|| unknown(id))?;
+    Ok(axum::Json(edge.to_api(center.seen.last(id), center.heartbeats.last(id))))
 }
 
 /// The edge's own network.
@@ -173,7 +179,7 @@ pub(crate) async fn allow_shrink(
         })
         .await?;
     center.composer.mark(edge.owner);
-    Ok(axum::Json(edge.to_api(center.seen.last(id))))
+    Ok(axum::Json(edge.to_api(center.seen.last(id), center.heartbeats.last(id))))
 }
 
 fn check(edge: &NewEdge) -> Result<(), Failure> {
