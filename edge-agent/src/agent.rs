@@ -10,33 +10,45 @@ use crate::center::{Caller, Contact, chain};
 use crate::certificates::{Certificates, CertificatesError};
 use crate::clock::{Clock, boot_id, since_boot_ns, wall_ns, wall_s};
 use crate::control;
+use crate::edgectl::jst;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::endpoints::KnownEndpoints;
 use crate::floors::KnownFloors;
 use crate::groups::Groups;
+use crate::heartbeat;
 use crate::identity::{IdentityError, Keys, Operational};
+use crate::line::{self, Line, Lines};
 use crate::lists::Lists;
-use crate::local::{CenterState, Certificate, ClockState, ListInfo, State, TunnelState};
+use crate::local::{CenterState, Certificate, ClockState, ListInfo, State, TimeState, TunnelState};
 use crate::network::{self, Network, Place};
 use crate::recovery::Recovery;
+use crate::page;
 use crate::revocation::Revocation;
 use crate::settings::Settings;
 use crate::spool::{OpenError, Spool, StampSource};
 use crate::store::StoreError;
 use crate::survey::Surveyor;
+use crate::time::{KernelClock, Timekeeper};
 use crate::trial::Trial;
 use crate::update::{self, UpdateInfo, restart};
+use crate::update::{self, UpdateInfo};
+use crate::watchdog::Watchdog;
 use crate::{config_poll, push};
 use edge_agent_core::bundle::Rules;
 use edge_agent_core::condition::{Facts, conditions};
 use edge_agent_core::journal::Draft;
+use edge_agent_core::network::firewall::PAGE_PORT;
+use edge_agent_core::page::Facts as PageFacts;
 use edge_agent_core::spool::chain::Stamp;
 use edge_agent_core::update::trial::Health;
+use edge_agent_core::watchdog::Limits;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use verona_contract::api::{Ack, UpdateAck};
+use verona_contract::config::network::Lan;
 use verona_contract::config::{UpdateConfig, Version, VersionError};
 use verona_contract::control::{Command, CrlInfo, PeerInfo, Reply, Status};
 use verona_contract::log::Stream;
@@ -90,6 +102,9 @@ pub struct Agent {
     pub(crate) record: FactoryRecord,
     pub(crate) keys: Keys,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) timekeeper: Timekeeper,
+    pub(crate) lines: Lines,
+    watchdog: Watchdog,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) contact: Arc<Contact>,
     pub(crate) operational: Mutex<Option<Operational>>,
@@ -126,6 +141,10 @@ impl Agent {
         let record = recovery.mended(record);
         let keys = Keys::load_or_make(&settings.state.join("keys"))?;
         let clock = Arc::new(Clock::load(settings.clock_trusted, settings.state.join("clock.json")));
+        let (device, limit) = (settings.watchdog.as_deref(), settings.watchdog_limit());
+        let watchdog = Watchdog::open(device, limit, settings.state.join("watchdog.json"));
+        let (sets, servers) = (settings.set_clock, settings.time_servers());
+        let timekeeper = Timekeeper::new(clock.clone(), Box::new(KernelClock), sets, servers);
         let endpoint = Arc::new(Endpoint::new(&record.center, &record.center_ca, clock.clone())?);
         let spki = keys.device_spki()?;
         // One that does not read is got again from the center, by the same key.
@@ -140,6 +159,9 @@ impl Agent {
             record,
             keys,
             clock,
+            timekeeper,
+            lines: Lines::default(),
+            watchdog,
             endpoint,
             operational: Mutex::new(operational),
             tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
@@ -158,6 +180,10 @@ impl Agent {
     pub async fn run(self: Arc<Self>) -> Result<(), AgentError> {
         // First: a new firmware must prove itself, or go back, also where the rest does not come up.
         tokio::spawn(update::follow(self.clone()));
+        tokio::spawn(keep_time(self.clone()));
+        tokio::spawn(line::follow(self.clone()));
+        tokio::spawn(keep_watch(self.clone()));
+        tokio::spawn(page::follow(self.clone()));
         let mut certificates = Certificates::new(self.clone())?;
         let (operational, fresh) = certificates.obtain().await;
         let stamp_source = self.stamps(&operational)?;
@@ -246,6 +272,7 @@ impl Agent {
         let (journal, acks) = (parts.spool.clone(), parts.acks.clone());
         tokio::spawn(config_poll::follow(parts.bundles.clone(), self.caller(), journal, acks));
         tokio::spawn(push::run(parts.spool.clone(), edge, self.caller()));
+        tokio::spawn(heartbeat::follow(self.clone(), self.caller()));
         Ok(())
     }
 
@@ -357,14 +384,17 @@ impl Agent {
             center_failure: center_failure.clone().or_else(|| {
                 last_contact_ns.is_none().then(|| "no answer since the agent started".to_owned())
             }),
+            uplink_captive: self.lines.captive(),
             center_refusal: self.contact.refusal(),
             tunnel_seq: tunnel.status.as_ref().and_then(|status| status.policy_seq),
             tunnel_failure: tunnel.failure.clone(),
+            tunnel_stuck: self.watchdog.stuck().filter(|_| tunnel.up),
             config_seq: config.seq,
             config_refused: config.refused.clone(),
             config_reverted: config.reverted.clone(),
             lists: in_force.into_iter().map(|info| (info.issuer, info.state)).collect(),
             crl_refused: parts.map(|parts| parts.lists.refused()).unwrap_or_default(),
+            time_servers_doubt: self.timekeeper.doubt(),
             clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),
             spool: spool.as_ref().map_or((0, 0), |usage| (usage.octets, usage.quota)),
             spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
@@ -386,7 +416,7 @@ impl Agent {
             },
             config,
             tunnel,
-            clock: ClockState { trusted: verdict.trusted(), reason: verdict.to_string(), now_ns: wall_ns() },
+            clock: self.clock_state(),
             spool,
             acks_pending: match parts {
                 Some(parts) => parts.acks.pending().await,
@@ -395,11 +425,52 @@ impl Agent {
         }
     }
 
+    pub(crate) fn clock_state(&self) -> ClockState {
+        let verdict = self.clock.verdict();
+        ClockState { trusted: verdict.trusted(), reason: verdict.to_string(), now_ns: wall_ns() }
+    }
+
+    /// All about the time.
+    #[must_use]
+    pub fn time(&self) -> TimeState {
+        TimeState {
+            clock: self.clock_state(),
+            floor_s: self.clock.floor().unix_s(),
+            center_s: self.clock.center_s(),
+            servers: self.timekeeper.info(),
+        }
+    }
+
     async fn tunnel_state(&self) -> TunnelState {
         match self.tunnel_status().await {
             Ok(status) => TunnelState { up: true, failure: None, status: Some(status) },
             Err(failure) => TunnelState { up: false, failure: Some(failure), status: None },
         }
+    }
+
+    /// Why the data plane does not forward; none = it does.
+    pub(crate) async fn tunnel_failure(&self) -> Option<String> {
+        let stuck = self.watchdog.stuck();
+        self.tunnel_status().await.err().or(stuck)
+    }
+
+    /// Keeps a record, if the box is enrolled: before that it has no chain.
+    fn note(&self, draft: Draft) {
+        if let Some(parts) = self.enrolled.get() {
+            parts.spool.note(draft);
+        }
+    }
+
+    /// The package version of the tunnel; none = it does not answer.
+    pub(crate) async fn tunnel_software(&self) -> Option<String> {
+        let opened = control::Connection::open(&self.settings.tunnel);
+        let connection = tokio::time::timeout(ASK_LIMIT, opened).await.ok()?.ok()?;
+        Some(connection.software().to_owned())
+    }
+
+    /// Whether the hardware watchdog is fed; none = there is none.
+    pub(crate) fn watchdog_fed(&self) -> Option<bool> {
+        self.watchdog.is_fed()
     }
 
     async fn tunnel_status(&self) -> Result<Status, String> {
@@ -494,6 +565,44 @@ impl Agent {
         *self.update.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
     }
 
+    /// The lines that there should be.
+    pub(crate) fn lines_wanted(&self) -> Vec<Line> {
+        let current = self.enrolled.get().and_then(|parts| parts.bundles.current());
+        Line::of(current.as_ref().map(|bundle| &bundle.config().network))
+    }
+
+    /// The bridges that are to have the technician's page, and its port. A configuration without local networks says
+    /// nothing about it.
+    pub(crate) fn page_wanted(&self) -> BTreeMap<String, u16> {
+        let wanted = self.enrolled.get().and_then(|parts| parts.bundles.wanted().borrow().clone());
+        let network = wanted.as_ref().map(|wanted| &wanted.bundle.config().network);
+        let bridges: Vec<String> = match network.filter(|network| !network.is_empty()) {
+            Some(network) => network.lan.iter().filter(|lan| lan.page).map(Lan::bridge).collect(),
+            None => self.settings.start_page.iter().cloned().collect(),
+        };
+        bridges.into_iter().map(|bridge| (bridge, PAGE_PORT)).collect()
+    }
+
+    /// What the technician's page shows.
+    pub(crate) async fn page_facts(&self) -> PageFacts {
+        let state = self.state().await;
+        let firmware = self.update().ok().map(|info| format!("{} {}", info.edition, info.running));
+        let status = state.tunnel.status.as_ref();
+        PageFacts {
+            serial: state.serial,
+            version: firmware.unwrap_or(state.agent),
+            enrolled: state.edge.is_some(),
+            center_reachable: state.center.reachable,
+            last_contact: state.center.last_contact_ns.map(|ns| jst(ns.div_euclid(1_000_000_000))),
+            uplinks: self.lines.facts(),
+            sessions: status.map(|status| status.sessions),
+            tunnel_port: status.map(|status| status.listen_port),
+            config_seq: state.config.seq,
+            clock: (jst(state.clock.now_ns.div_euclid(1_000_000_000)), state.clock.trusted),
+            conditions: state.conditions,
+        }
+    }
+
     /// The firmware that the configuration in force asks for.
     pub(crate) fn update_wish(&self) -> Option<UpdateConfig> {
         self.enrolled.get()?.bundles.current()?.config().update.clone()
@@ -542,6 +651,20 @@ impl Agent {
     pub(crate) fn certificate_path(&self, name: &str) -> PathBuf {
         self.settings.state.join("certificates").join(name)
     }
+}
+
+/// Looks after the clock, by the configuration in force. Records have a place only once the box is enrolled.
+async fn keep_time(agent: Arc<Agent>) {
+    let configured = || {
+        let current = agent.enrolled.get().and_then(|parts| parts.bundles.current());
+        current.map(|bundle| bundle.config().network.time_servers.clone()).unwrap_or_default()
+    };
+    agent.timekeeper.run(configured, |draft| agent.note(draft)).await;
+}
+
+/// Feeds the watchdog while the data plane forwards.
+async fn keep_watch(agent: Arc<Agent>) {
+    agent.watchdog.run(Limits::BOX, &agent.settings.tunnel, |draft| agent.note(draft)).await;
 }
 
 /// Waits until the record is on the disk.

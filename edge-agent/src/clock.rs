@@ -74,17 +74,26 @@ impl Clock {
     /// Judges the clock now.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let state = self.state();
-        let carried = |(unix_s, heard): (i64, Instant)| {
-            unix_s.saturating_add(i64::try_from(heard.elapsed().as_secs()).unwrap_or(i64::MAX))
-        };
         let evidence = Evidence {
             wall_s: wall_s(),
-            floor: state.floor,
+            floor: self.floor(),
             kernel_synchronised: kernel_synchronised(),
-            center_s: state.center.map(carried),
+            center_s: self.center_s(),
         };
         judge(self.mode, &evidence)
+    }
+
+    /// What the clock cannot be before.
+    #[must_use]
+    pub fn floor(&self) -> Floor {
+        self.state().floor
+    }
+
+    /// What the center's last `Date`, carried on by a clock that does not step, says now. Unix seconds.
+    #[must_use]
+    pub fn center_s(&self) -> Option<i64> {
+        let (unix_s, heard) = self.state().center?;
+        Some(unix_s.saturating_add(i64::try_from(heard.elapsed().as_secs()).unwrap_or(i64::MAX)))
     }
 
     /// Saves the floor now and then, while the clock is believed. Writes the disk.

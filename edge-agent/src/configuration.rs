@@ -100,6 +100,15 @@ impl Agent {
         self.parts()?.trial.roll_back(seq).await
     }
 
+    /// Every configuration that is kept. Reads the disk; what does not read is left out.
+    pub(crate) fn configurations(&self) -> Vec<Arc<Accepted>> {
+        let Ok(bundles) = self.parts().map(|parts| &parts.bundles) else { return Vec::new() };
+        let wanted = bundles.wanted().borrow().as_ref().map(|wanted| wanted.bundle.clone());
+        let history = bundles.history().unwrap_or_default();
+        let kept = history.iter().filter_map(|one| bundles.revision(one.seq).ok().flatten());
+        wanted.into_iter().chain(bundles.current()).chain(kept).collect()
+    }
+
     fn parts(&self) -> Result<&Enrolled, String> {
         self.enrolled().ok_or_else(|| "the box is not enrolled yet: it has no configuration".to_owned())
     }

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +113,28 @@ impl HttpError {
             }
             _ => None,
         }
+    }
+
+    /// Whether somebody answered who is not the center: its certificate is not under the pinned CA, or not for this
+    /// name and time, or it does not speak the TLS that the center speaks.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let Self::Connect { source, .. } = self else { return false };
+        source.get_ref().is_some_and(|inner| {
+            matches!(
+                inner.downcast_ref::<rustls::Error>(),
+                Some(
+                    rustls::Error::InvalidCertificate(_)
+                        | rustls::Error::InvalidMessage(_)
+                        | rustls::Error::PeerIncompatible(_)
+                        | rustls::Error::AlertReceived(
+                            AlertDescription::HandshakeFailure
+                                | AlertDescription::ProtocolVersion
+                                | AlertDescription::InsufficientSecurity
+                        )
+                )
+            )
+        })
     }
 
     /// Whether the center answered at all.

@@ -7,6 +7,7 @@ use edge_agent_core::spool::quota::MIN_QUOTA;
 use edge_agent_core::update::Slot;
 use std::path::PathBuf;
 use std::time::Duration;
+use verona_contract::config::network::TimeServer;
 
 /// Management agent of the box: enrols, pulls configuration and revocation lists, fills the tunnel, sends logs.
 #[derive(Clone, Debug, Parser)]
@@ -31,6 +32,26 @@ pub struct Settings {
     /// Who may vouch for the wall clock: auto (the kernel, else the center), always or never.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub clock_trusted: TrustMode,
+    /// Sets the wall clock, by time servers or else by the center. Left out: the clock is somebody else's, and is only
+    /// compared.
+    #[arg(long)]
+    pub set_clock: bool,
+    /// A time server, name or address; may be repeated. A configuration's own take their place. Left out: with
+    /// --set-clock Japan's public ones, otherwise none.
+    #[arg(long = "time-server", value_name = "HOST")]
+    time_servers: Vec<TimeServer>,
+    /// The bridge on which the technician's page is served while no configuration says where, such as br-lan. Left out:
+    /// nowhere.
+    #[arg(long, value_name = "BRIDGE")]
+    pub start_page: Option<String>,
+    /// The hardware watchdog, such as /dev/watchdog: fed while the data plane forwards. Left out: somebody else's.
+    #[arg(long, value_name = "DEVICE")]
+    pub watchdog: Option<PathBuf>,
+    /// Seconds until a box that does not forward restarts, 10 to 600. Short ones do not outlast a busy disk, long ones
+    /// leave the site without a tunnel.
+    #[arg(long = "watchdog-limit", value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(10..=600))]
+    watchdog_limit: u64,
     /// Octets that log records may take on the disk, at least 8 MiB. Less forgets nothing but refuses records
     /// sooner when the center is away; more is only space.
     #[arg(long, value_name = "OCTETS", default_value_t = 256 * 1024 * 1024, value_parser = quota)]
@@ -68,7 +89,27 @@ pub struct Settings {
     pub backoff_cap: Duration,
 }
 
+/// NICT keeps Japan Standard Time; MFEED's three take theirs from it by lines of their own. Four outvote one that lies
+/// while one is silent.
+const PUBLIC_TIME_SERVERS: [&str; 4] =
+    ["ntp.nict.jp", "ntp1.jst.mfeed.ad.jp", "ntp2.jst.mfeed.ad.jp", "ntp3.jst.mfeed.ad.jp"];
+
 impl Settings {
+    /// The time servers for as long as no configuration names others.
+    #[must_use]
+    pub fn time_servers(&self) -> Vec<TimeServer> {
+        if self.time_servers.is_empty() && self.set_clock {
+            return PUBLIC_TIME_SERVERS.iter().filter_map(|name| name.parse().ok()).collect();
+        }
+        self.time_servers.clone()
+    }
+
+    /// How long the watchdog waits.
+    #[must_use]
+    pub const fn watchdog_limit(&self) -> Duration {
+        Duration::from_secs(self.watchdog_limit)
+    }
+
     /// Reads the command line, or ends the process with status 2 and one line.
     #[must_use]
     pub fn from_command_line() -> Self {
@@ -114,6 +155,12 @@ mod tests {
             Settings::try_parse_from(std::iter::once(&"edge-agent").chain(arguments)).is_ok()
         };
         assert!(parse(&[]));
+        let servers = |arguments: &[&str]| {
+            let all = std::iter::once(&"edge-agent").chain(arguments);
+            Settings::try_parse_from(all).unwrap().time_servers().len()
+        };
+        assert_eq!((servers(&[]), servers(&["--set-clock"])), (0, 4));
+        assert_eq!(servers(&["--set-clock", "--time-server", "192.0.2.1"]), 1);
         assert!(parse(&["--clock-trusted", "never", "--backoff-max", "5", "--spool-quota", "8388608"]));
         for bad in [
             ["--clock-trusted", "sometimes"],
@@ -123,6 +170,7 @@ mod tests {
             ["--metrics", "0.0.0.0:9586"],
             ["--running-slot", "a"],
             ["--prove-within", "4"],
+            ["--time-server", "no host"],
         ] {
             assert!(!parse(&bad), "{bad:?}");
         }

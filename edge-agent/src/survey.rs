@@ -188,6 +188,40 @@ async fn neighbour(handle: &Handle, address: IpAddr, index: u32) -> Option<bool>
     }
 }
 
+/// Whether the host `address` behind `interface` has a link address.
+pub(crate) async fn is_there(address: IpAddr, interface: &str) -> bool {
+    let Ok((connection, handle, _)) = rtnetlink::new_connection() else { return false };
+    let connection = tokio::spawn(connection);
+    let answer = match index_of(&handle, interface).await {
+        Some(index) => resolves(&handle, address, index).await,
+        None => false,
+    };
+    connection.abort();
+    answer
+}
+
+/// Whether `interface` is there and hears something at the other end.
+pub(crate) async fn has_carrier(interface: &str) -> bool {
+    let Ok((connection, handle, _)) = rtnetlink::new_connection() else { return false };
+    let connection = tokio::spawn(connection);
+    let answer = match index_of(&handle, interface).await {
+        Some(index) => is_up(&handle, index).await,
+        None => false,
+    };
+    connection.abort();
+    answer
+}
+
+async fn index_of(handle: &Handle, interface: &str) -> Option<u32> {
+    let mut links = Box::pin(handle.link().get().match_name(interface.to_owned()).execute());
+    Some(links.try_next().await.ok()??.header.index)
+}
+
+/// Whether one of the box's name servers answers.
+pub(crate) async fn names() -> bool {
+    dns(Path::new(RESOLV_CONF)).await
+}
+
 async fn is_up(handle: &Handle, index: u32) -> bool {
     let mut links = Box::pin(handle.link().get().match_index(index).execute());
     let Ok(Some(link)) = links.try_next().await else { return false };

@@ -28,6 +28,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("radvd", "radvd"),
     ("kea-dhcp6", "kea-dhcp6-server"),
     ("faketime", "faketime"),
+    ("chronyd", "chrony"),
+    ("chromium-headless-shell", "chromium-headless-shell"),
+    ("/usr/share/fonts/truetype/vlgothic/VL-Gothic-Regular.ttf", "fonts-vlgothic"),
     ("strace", "strace"),
     // The firmware image is built and booted: what makes it comes by apt into a cache of the builder's own.
     ("qemu-system-x86_64", "qemu-system-x86"),

@@ -2,7 +2,8 @@
 //!
 //! A box without a battery wakes up in 1970. The floor is the newest moment that has certainly passed: the
 //! build of this program, the time saved last, the newest signed bundle. Below it the clock is wrong, above
-//! it someone must vouch: the kernel's synchronisation state, or the center over authenticated TLS.
+//! it someone must vouch: the kernel's synchronisation state, or the center over authenticated TLS. NTP, by which the
+//! kernel's clock is synchronised, is not authenticated: against the center's word it counts for nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -127,12 +128,10 @@ pub fn judge(mode: TrustMode, evidence: &Evidence) -> Verdict {
     if mode == TrustMode::Always {
         return Verdict::Configured;
     }
-    if evidence.kernel_synchronised {
-        return Verdict::Kernel;
-    }
     match evidence.center_s {
-        Some(center) if center.abs_diff(evidence.wall_s) <= TOLERANCE.as_secs() => Verdict::Center,
-        Some(_) => Verdict::Disagrees,
+        Some(center) if center.abs_diff(evidence.wall_s) > TOLERANCE.as_secs() => Verdict::Disagrees,
+        _ if evidence.kernel_synchronised => Verdict::Kernel,
+        Some(_) => Verdict::Center,
         None => Verdict::NoEvidence,
     }
 }
@@ -148,6 +147,8 @@ mod tests {
         for (name, mode, wall_s, kernel_synchronised, center_s, verdict) in [
             ("kernel", TrustMode::Auto, 3_000, true, None, Verdict::Kernel),
             ("kernel, but in 1970", TrustMode::Auto, 5, true, Some(5), Verdict::BelowFloor),
+            ("kernel and center", TrustMode::Auto, 3_000, true, Some(3_060), Verdict::Kernel),
+            ("kernel against center", TrustMode::Auto, 3_000, true, Some(3_061), Verdict::Disagrees),
             ("center agrees", TrustMode::Auto, 3_000, false, Some(3_060), Verdict::Center),
             ("center differs", TrustMode::Auto, 3_000, false, Some(3_061), Verdict::Disagrees),
             ("clock ahead", TrustMode::Auto, 3_061, false, Some(3_000), Verdict::Disagrees),

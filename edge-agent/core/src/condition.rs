@@ -18,6 +18,8 @@ pub enum Code {
     CertificateExpired,
     /// The last requests to the center failed.
     CenterUnreachable,
+    /// A portal answers in place of the center: somebody must log in, or the line is not the one that was ordered.
+    UplinkCaptive,
     /// `edge-tunnel` does not answer.
     TunnelDown,
     /// No configuration is in force.
@@ -34,6 +36,8 @@ pub enum Code {
     CrlRefused,
     /// The wall clock is not believed.
     ClockUnsynced,
+    /// Time servers are configured and their word is not taken: silent, of different minds, or against the center.
+    TimeServersLost,
     /// The spool is over 80 % of its quota.
     #[serde(rename = "spool-80")]
     Spool80,
@@ -45,14 +49,17 @@ pub enum Code {
     CenterRefuses,
     /// The tunnel answers and carries out something else than the configuration in force.
     TunnelUnfilled,
+    /// The tunnel answers, and its workers do not take their turns: nothing passes.
+    TunnelStuck,
 }
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::NotEnrolled,
         Self::CertificateExpired,
         Self::CenterUnreachable,
+        Self::UplinkCaptive,
         Self::TunnelDown,
         Self::ConfigMissing,
         Self::ConfigRefused,
@@ -61,11 +68,13 @@ impl Code {
         Self::CrlStale,
         Self::CrlRefused,
         Self::ClockUnsynced,
+        Self::TimeServersLost,
         Self::Spool80,
         Self::SpoolDamaged,
         Self::LogRefused,
         Self::CenterRefuses,
         Self::TunnelUnfilled,
+        Self::TunnelStuck,
     ];
 
     /// The text form.
@@ -75,6 +84,7 @@ impl Code {
             Self::NotEnrolled => "not-enrolled",
             Self::CertificateExpired => "certificate-expired",
             Self::CenterUnreachable => "center-unreachable",
+            Self::UplinkCaptive => "uplink-captive",
             Self::TunnelDown => "tunnel-down",
             Self::ConfigMissing => "config-missing",
             Self::ConfigRefused => "config-refused",
@@ -83,11 +93,13 @@ impl Code {
             Self::CrlStale => "crl-stale",
             Self::CrlRefused => "crl-refused",
             Self::ClockUnsynced => "clock-unsynced",
+            Self::TimeServersLost => "time-servers-lost",
             Self::Spool80 => "spool-80",
             Self::SpoolDamaged => "spool-damaged",
             Self::LogRefused => "log-refused",
             Self::CenterRefuses => "center-refuses",
             Self::TunnelUnfilled => "tunnel-unfilled",
+            Self::TunnelStuck => "tunnel-stuck",
         }
     }
 }
@@ -121,6 +133,7 @@ impl Check {
                 Code::ConfigMissing,
                 Code::TunnelDown,
                 Code::TunnelUnfilled,
+                Code::TunnelStuck,
                 Code::CrlMissing,
             ],
         };
@@ -148,8 +161,12 @@ pub struct Facts {
     pub center_failure: Option<String>,
     /// Why the center does not accept this box; none = it does, or was not heard.
     pub center_refusal: Option<String>,
+    /// What a portal in place of the center says; none = there is none.
+    pub uplink_captive: Option<String>,
     /// Why the tunnel does not answer; none = it does.
     pub tunnel_failure: Option<String>,
+    /// Why the data plane shows no pulse although it answers; none = it does.
+    pub tunnel_stuck: Option<String>,
     /// Sequence number of the policy that the tunnel carries out; none = it has none.
     pub tunnel_seq: Option<u64>,
     /// Sequence number of the configuration in force.
@@ -164,6 +181,8 @@ pub struct Facts {
     pub crl_refused: Vec<(KeyId, String)>,
     /// Why the clock is not believed; none = it is.
     pub clock_doubt: Option<String>,
+    /// Why the time servers' word is not taken; none = it is, or there are none.
+    pub time_servers_doubt: Option<String>,
     /// Octets of the spool in use, and its quota.
     pub spool: (u64, u64),
     /// Segments set aside.
@@ -190,6 +209,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     if let Some(reason) = &facts.center_refusal {
         add(Code::CenterRefuses, reason);
     }
+    if let Some(reason) = &facts.uplink_captive {
+        add(Code::UplinkCaptive, reason);
+    }
     match (&facts.tunnel_failure, facts.config_seq, facts.tunnel_seq) {
         (Some(reason), _, _) => add(Code::TunnelDown, reason),
         (None, Some(config), None) => {
@@ -203,6 +225,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
             add(Code::TunnelUnfilled, &detail);
         }
         _ => {}
+    }
+    if let Some(reason) = &facts.tunnel_stuck {
+        add(Code::TunnelStuck, reason);
     }
     if facts.config_seq.is_none() {
         add(Code::ConfigMissing, &"no configuration is in force: no client is admitted");
@@ -228,6 +253,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     }
     if let Some(reason) = &facts.clock_doubt {
         add(Code::ClockUnsynced, reason);
+    }
+    if let Some(reason) = &facts.time_servers_doubt {
+        add(Code::TimeServersLost, reason);
     }
     let (used, quota) = facts.spool;
     if used.saturating_mul(5) >= quota.saturating_mul(4) && quota > 0 {
@@ -264,10 +292,11 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 18] = [
+        let changes: [(&str, Change); 21] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
+            ("uplink-captive", |f, _| f.uplink_captive = Some("302".into())),
             ("tunnel-down", |f, _| f.tunnel_failure = Some("no socket".into())),
             ("config-missing", |f, _| f.config_seq = None),
             ("config-refused", |f, _| f.config_refused = Some("older".into())),
@@ -277,10 +306,12 @@ mod tests {
             ("crl-stale", |f, i| f.lists.push((i, CrlState::Stale))),
             ("crl-refused", |f, i| f.crl_refused.push((i, "older".into()))),
             ("clock-unsynced", |f, _| f.clock_doubt = Some("1970".into())),
+            ("time-servers-lost", |f, _| f.time_servers_doubt = Some("silent".into())),
             ("spool-80", |f, _| f.spool = (80, 100)),
             ("spool-damaged", |f, _| f.spool_damaged = 1),
             ("log-refused", |f, _| f.log_refused = 1),
             ("center-refuses", |f, _| f.center_refusal = Some("this certificate is revoked".into())),
+            ("tunnel-stuck", |f, _| f.tunnel_stuck = Some("no turn".into())),
             ("tunnel-unfilled", |f, _| f.tunnel_seq = None),
             ("tunnel-unfilled", |f, _| f.tunnel_seq = Some(2)),
         ];
@@ -303,7 +334,9 @@ mod tests {
             let fails = |check: Check| check.failing(&with(code)).is_some();
             let (startup, ready) = match code {
                 Code::NotEnrolled | Code::ConfigMissing => (true, true),
-                Code::TunnelDown | Code::TunnelUnfilled | Code::CrlMissing => (false, true),
+                Code::TunnelDown | Code::TunnelUnfilled | Code::TunnelStuck | Code::CrlMissing => {
+                    (false, true)
+                }
                 _ => (false, false),
             };
             assert_eq!((fails(Live), fails(Startup), fails(Ready)), (false, startup, ready), "{code}");
@@ -316,6 +349,18 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         let last = Code::ALL.iter().map(|code| *code as usize).max();
         assert_eq!(last, Some(Code::ALL.len() - 1), "a new code goes into the list");
+    }
+
+    #[test]
+    fn every_code_is_in_the_readme() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<&str> =
+            readme.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        for code in &codes {
+            assert!(rows.contains(code), "{code} is not explained");
+        }
+        assert!(rows.iter().all(|row| codes.contains(row)), "{rows:?}");
     }
 
     #[test]

@@ -5,20 +5,25 @@ mod console;
 mod provision;
 mod show;
 mod table;
+mod time;
+
+pub(crate) use table::jst;
 
 use crate::local::{Answer, Reply, Request};
 use clap::{Args, Parser, Subcommand};
 use edge_agent_core::condition::Check;
 use edge_agent_core::journal::Draft;
+use edge_agent_core::netcheck::{Language, Verdict};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use verona_contract::log::{Severity, Stream};
 
-/// The agent answers at once; only the tunnel behind it may take two seconds.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// The agent answers at once; only the tunnel behind it may take two seconds, and a look at the lines some more.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// The longest answer: ten thousand long records.
 const MAX_ANSWER: u64 = 128 * 1024 * 1024;
@@ -57,6 +62,21 @@ enum Command {
     },
     /// The firmware: which runs, which is asked for, what is under way, how the last update ended.
     Update,
+    /// The clock: what it shows, whether it is believed and why, who tells the time, what sets it.
+    Time,
+    /// Looks at the lines: cable, address, gateway, DNS, portal, time, center, UDP, NAT, path MTU. Each trouble with what
+    /// to do about it; exit status 1 if something does not work.
+    Netcheck {
+        /// en or ja.
+        #[arg(long, value_name = "LANGUAGE", default_value = "en", value_parser = language)]
+        lang: Language,
+    },
+    /// Packs what whoever helps from afar must know into one file: state, logs, configuration, network; no secrets.
+    Support {
+        /// The file, which must not be there yet. Left out: named by serial number and time, here.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// The newest log records on the disk, or a new one.
     Logs(Logs),
     /// Look for the center at another address; the factory record's pins stay.
@@ -164,6 +184,14 @@ fn check(text: &str) -> Result<Check, &'static str> {
     }
 }
 
+fn language(text: &str) -> Result<Language, &'static str> {
+    match text {
+        "en" => Ok(Language::En),
+        "ja" => Ok(Language::Ja),
+        _ => Err("must be en or ja"),
+    }
+}
+
 fn severity(text: &str) -> Result<Severity, String> {
     serde_json::from_value(text.into()).map_err(|_| "must be debug, info, warn or error".to_owned())
 }
@@ -200,6 +228,15 @@ pub enum EdgectlError {
     /// The cloud has no factory record for it.
     #[error(transparent)]
     Provision(#[from] provision::ProvisionError),
+    /// A file cannot be made.
+    #[error("cannot write {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Nobody reads what is printed.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -224,6 +261,20 @@ impl Edgectl {
             return Ok(());
         }
         let reply = ask(&self.socket, &request(self.command))?;
+        let output = match &self.command {
+            Command::Support { output } => output.clone(),
+            _ => None,
+        };
+        let language = match self.command {
+            Command::Netcheck { lang } => lang,
+            _ => Language::default(),
+        };
+        let mut reply = ask(&self.socket, &request(self.command))?;
+        if let Reply::Support { name, archive } = &mut reply {
+            let path = output.unwrap_or_else(|| PathBuf::from(&*name));
+            save(&path, archive.as_ref())?;
+            *name = path.to_string_lossy().into_owned();
+        }
         if let (Some(check), Reply::Status(state)) = (check, &reply) {
             return match check.failing(&state.conditions) {
                 None => Ok(()),
@@ -232,12 +283,30 @@ impl Edgectl {
                 }
             };
         }
-        let text = if self.json { json(&reply)? } else { show::reply(&reply) };
-        match io::stdout().write_all(text.as_bytes()) {
+        let text = if self.json { json(&reply)? } else { show::reply(&reply, language) };
+        let written = match io::stdout().write_all(text.as_bytes()) {
             // `edgectl logs | head` has what it wanted.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written.map_err(EdgectlError::Output),
-        }
+        };
+        written.and(verdict(&reply))
+    }
+}
+
+/// Writes a new file that only its owner reads.
+fn save(path: &Path, octets: &[u8]) -> Result<(), EdgectlError> {
+    let fail = |source| EdgectlError::File { path: path.to_owned(), source };
+    let mut options = std::fs::File::options();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+    file.write_all(octets).and_then(|()| file.sync_all()).map_err(fail)
+}
+
+/// What an answer says about the exit status.
+fn verdict(reply: &Reply) -> Result<(), EdgectlError> {
+    let Reply::Netcheck(findings) = reply else { return Ok(()) };
+    match findings.iter().filter(|finding| finding.verdict == Verdict::Failed).count() {
+        0 => Ok(()),
+        failed => Err(EdgectlError::Check(format!("{failed} of {} checks failed", findings.len()))),
     }
 }
 
@@ -259,6 +328,9 @@ fn request(command: Command) -> Request {
         Command::Update => Request::Update,
         Command::SetCenter { address } => Request::SetCenter { address },
         Command::Reset { accept_risk: ResetRisk::Configuration } => Request::Reset,
+        Command::Time => Request::Time,
+        Command::Netcheck { .. } => Request::Netcheck,
+        Command::Support { .. } => Request::Support,
         Command::Logs(Logs { stream, count, append: None }) => Request::Logs { stream, count },
         Command::Logs(Logs {
             append: Some(LogsCommand::Append { stream, event, severity, attributes, body }),
@@ -300,6 +372,10 @@ fn json(reply: &Reply) -> Result<String, EdgectlError> {
         Reply::CenterSet => serde_json::to_string(&serde_json::json!({})),
         Reply::ResetOrdered { restarts } => {
             serde_json::to_string(&serde_json::json!({ "restarts": restarts }))
+        Reply::Time(time) => serde_json::to_string(time),
+        Reply::Netcheck(findings) => serde_json::to_string(findings),
+        Reply::Support { name, archive } => {
+            serde_json::to_string(&serde_json::json!({ "file": name, "octets": archive.as_ref().len() }))
         }
         Reply::Logs(records) => serde_json::to_string(records),
         Reply::Appended { stream, seq } => {

@@ -4,13 +4,14 @@ use super::table::{jst, jst_ns, octets, printable, table};
 use crate::bundles::{Fate, Revision};
 use crate::local::{ConfigInfo, ConfigState, Difference, ListInfo, Reply, State};
 use crate::update::UpdateInfo;
+use edge_agent_core::netcheck::{self, Language};
 use edge_agent_core::trial::describe;
 use edge_agent_core::update::trial::{Attempt, Stage};
 use std::collections::BTreeMap;
 use verona_contract::control::{CertificateSource, CrlState, OffloadState, PeerInfo};
 use verona_contract::log::Record;
 
-pub(super) fn reply(reply: &Reply) -> String {
+pub(super) fn reply(reply: &Reply, language: Language) -> String {
     match reply {
         Reply::Status(state) => status(state),
         Reply::Peers(list) => peers(list),
@@ -27,6 +28,9 @@ pub(super) fn reply(reply: &Reply) -> String {
         Reply::ResetOrdered { restarts: false } => {
             "the configuration goes at the next start: restart the box\n".to_owned()
         }
+        Reply::Support { name, archive } => format!("{name}: {}\n", octets(archive.as_ref().len() as u64)),
+        Reply::Netcheck(findings) => netcheck::report(findings, language),
+        Reply::Time(state) => super::time::show(state),
         Reply::Logs(records) => logs(records),
         Reply::Appended { stream, seq } => format!("{stream} {seq}\n"),
     }

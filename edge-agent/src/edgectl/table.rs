@@ -24,13 +24,22 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// Unix seconds in Japan, where the boxes are.
-pub(super) fn jst(unix_s: i64) -> String {
+pub(crate) fn jst(unix_s: i64) -> String {
     civil(Timestamp::from_second(unix_s).ok(), "%Y-%m-%d %H:%M:%S JST")
 }
 
 /// Unix nanoseconds in Japan, with milliseconds.
 pub(super) fn jst_ns(unix_ns: i64) -> String {
     civil(Timestamp::from_nanosecond(unix_ns.into()).ok(), "%Y-%m-%d %H:%M:%S%.3f JST")
+}
+
+/// The same moment in UTC.
+pub(super) fn utc_ns(unix_ns: i64) -> String {
+    let time = Timestamp::from_nanosecond(unix_ns.into());
+    time.map_or_else(
+        |_| "out of range".to_owned(),
+        |time| time.strftime("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
+    )
 }
 
 fn civil(time: Option<Timestamp>, format: &str) -> String {

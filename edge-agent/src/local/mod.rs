@@ -7,14 +7,17 @@ mod state;
 
 pub use server::{BindError, bind, serve};
 pub use state::{
-    CenterState, Certificate, ClockState, ConfigInfo, ConfigState, Difference, Standing, State, TunnelState,
+    CenterState, Certificate, ClockState, ConfigInfo, ConfigState, Difference, Standing, State, TimeState,
+    TunnelState,
 };
 
 use crate::bundles::Revision;
 use crate::lists::HeldInfo;
 use crate::update::UpdateInfo;
 use edge_agent_core::journal::Draft;
+use edge_agent_core::netcheck::Finding;
 use serde::{Deserialize, Serialize};
+use verona_contract::base64::Octets;
 use verona_contract::control::{CrlInfo, PeerInfo};
 use verona_contract::key::KeyId;
 use verona_contract::log::{Record, Stream};
@@ -65,6 +68,12 @@ pub enum Request {
     },
     /// Takes the configuration away at the next start; answered with [`Reply::ResetOrdered`].
     Reset,
+    /// Asks for [`Reply::Time`].
+    Time,
+    /// Asks for [`Reply::Support`], which takes some seconds.
+    Support,
+    /// Asks for [`Reply::Netcheck`], which takes some seconds.
+    Netcheck,
     /// Asks for [`Reply::Logs`]: the newest records that are still on the disk.
     Logs {
         /// One stream; none = all.
@@ -109,6 +118,17 @@ pub enum Reply {
         /// Whether the box restarts for it now; otherwise somebody has to restart it.
         restarts: bool,
     },
+    /// To [`Request::Time`].
+    Time(Box<TimeState>),
+    /// To [`Request::Support`].
+    Support {
+        /// What the file should be called.
+        name: String,
+        /// A gzipped tar.
+        archive: Octets,
+    },
+    /// To [`Request::Netcheck`].
+    Netcheck(Vec<Finding>),
     /// To [`Request::Logs`].
     Logs(Vec<Record>),
     /// To [`Request::AppendLog`].

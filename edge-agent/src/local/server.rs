@@ -3,6 +3,7 @@
 use super::{Answer, MAX_REQUEST, Reply, Request};
 use crate::agent::Agent;
 use crate::center::chain;
+use crate::{netcheck, support};
 use nix::sys::stat::{Mode, umask};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -134,6 +135,13 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Answer {
         Request::Update => agent.update().map(|info| Reply::Update(Box::new(info))),
         Request::SetCenter { address } => agent.set_center(address).await.map(|()| Reply::CenterSet),
         Request::Reset => agent.reset().await.map(|restarts| Reply::ResetOrdered { restarts }),
+        Request::Time => Ok(Reply::Time(Box::new(agent.time()))),
+        Request::Support => {
+            let now = u64::try_from(crate::clock::wall_s()).unwrap_or(0);
+            let (name, archive) = support::bundle(agent, now).await?;
+            Ok(Reply::Support { name, archive: archive.into() })
+        }
+        Request::Netcheck => Ok(Reply::Netcheck(netcheck::check(agent).await)),
         Request::Logs { stream, count } => {
             let spool = agent.spool()?;
             let count = count.min(super::MAX_RECORDS);

@@ -2,6 +2,7 @@
 //! time from `edgectl`.
 
 use crate::spool::Usage;
+use crate::time::TimeInfo;
 use edge_agent_core::condition::Condition;
 use edge_agent_core::difference::Change;
 use edge_agent_core::trial::Subject;
@@ -142,4 +143,17 @@ pub struct ClockState {
     pub reason: String,
     /// What it shows, Unix nanoseconds.
     pub now_ns: i64,
+}
+
+/// The clock, and all that is known about the time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TimeState {
+    /// The clock.
+    pub clock: ClockState,
+    /// What it cannot be before, Unix seconds.
+    pub floor_s: i64,
+    /// What the center's last answer, carried on, says now, Unix seconds; none = it was not heard since the start.
+    pub center_s: Option<i64>,
+    /// Time servers, and who sets the clock.
+    pub servers: TimeInfo,
 }

@@ -17,6 +17,9 @@ use verona_contract::ipnet::IpNet;
 /// The table, of family inet.
 pub const TABLE: &str = "verona_network";
 
+/// Where the technician's page is, TCP.
+pub const PAGE_PORT: u16 = 80;
+
 /// Takes the table away, whether or not it is there.
 pub const NONE: &str = "table inet verona_network\ndelete table inet verona_network\n";
 
@@ -174,6 +177,9 @@ fn input(text: &mut String, around: &Around, zones: &Zones<'_>) {
     }
     if let Some(lan) = with(|_| true).filter(|_| zones.config.dns.is_some()) {
         line(&format!("{lan}udp dport 53 accept\n{lan}tcp dport 53 accept"));
+    }
+    if let Some(lan) = with(|lan| lan.page) {
+        line(&format!("{lan}tcp dport {PAGE_PORT} accept"));
     }
     let near: Vec<String> = zones.lan.iter().chain(&zones.vpn).cloned().collect();
     if let Some(near) = interfaces("iifname", &near) {
