@@ -87,7 +87,6 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
                 },
             )?;
         }
-        EdgeCommand::List => {
         EdgeCommand::List { wrong } => {
             run(
                 access,

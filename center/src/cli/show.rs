@@ -5,9 +5,8 @@ use jiff::tz::{Offset, TimeZone};
 use std::path::Path;
 use verona_contract::api::{
     ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, ConfigState, CrlSummary,
-    Edge, EdgeCreated, EdgeProof, LogAlarm, Owner, Rejected, StateChanged, StockBox, StockBoxCreated,
-    Edge, EdgeCreated, EdgeHealth, EdgeProof, LogAlarm, Nat, Owner, Rejected, StateChanged, UplinkFacts,
-    Versions,
+    Edge, EdgeCreated, EdgeHealth, EdgeProof, LogAlarm, Nat, Owner, Rejected, StateChanged, StockBox,
+    StockBoxCreated, UplinkFacts, Versions,
 };
 use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;

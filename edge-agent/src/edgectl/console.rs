@@ -6,6 +6,7 @@
 use super::{EdgectlError, ask, show};
 use crate::center::chain;
 use crate::local::Request;
+use edge_agent_core::netcheck::Language;
 use std::io::{self, BufRead, Read as _, Write};
 use std::path::Path;
 use std::process::Command;
@@ -27,7 +28,8 @@ Verona Edge\r
 ///
 /// The console is gone.
 pub(super) fn run(socket: &Path, restart_with: &Path) -> io::Result<()> {
-    let agent = |request: &Request| ask(socket, request).map(|reply| show::reply(&reply));
+    let agent =
+        |request: &Request| ask(socket, request).map(|reply| show::reply(&reply, Language::default()));
     let restart = || match Command::new(restart_with).status() {
         Ok(status) if status.success() => "restarting".to_owned(),
         Ok(status) => format!("{} ended with {status}", restart_with.display()),

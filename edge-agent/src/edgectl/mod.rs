@@ -260,7 +260,6 @@ impl Edgectl {
             eprintln!("edgectl: {}", provision.run()?);
             return Ok(());
         }
-        let reply = ask(&self.socket, &request(self.command))?;
         let output = match &self.command {
             Command::Support { output } => output.clone(),
             _ => None,
@@ -372,6 +371,7 @@ fn json(reply: &Reply) -> Result<String, EdgectlError> {
         Reply::CenterSet => serde_json::to_string(&serde_json::json!({})),
         Reply::ResetOrdered { restarts } => {
             serde_json::to_string(&serde_json::json!({ "restarts": restarts }))
+        }
         Reply::Time(time) => serde_json::to_string(time),
         Reply::Netcheck(findings) => serde_json::to_string(findings),
         Reply::Support { name, archive } => {
