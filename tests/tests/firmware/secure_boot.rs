@@ -141,8 +141,14 @@ fn no_part_of_a_signed_system_can_be_changed() {
     let _turn = alone().unwrap();
     let run = Run::start().unwrap();
     let signed = Signed::make(&run);
+    // A letter of a message, in UTF-16: the program would run as before.
     signed.refuses("altered-chooser", DENIED, |disk| {
-        replace(disk, ESP, CHOOSER, &signed.altered("chooser.efi", b"BGENV.DAT\0"));
+        replace(
+            disk,
+            ESP,
+            CHOOSER,
+            &signed.altered("chooser.efi", b"E\0F\0I\0 \0B\0o\0o\0t\0 \0G\0u\0a\0r\0d\0"),
+        );
     });
     signed.refuses("unsigned-kernel", DENIED, |disk| {
         replace(disk, BOOT0, KERNEL, &signed.unsigned("efi"));
@@ -161,12 +167,16 @@ fn no_part_of_a_signed_system_can_be_changed() {
     // would not be found.
     let mut machine = signed.start("environment", |disk| {
         let environment = signed.folder.join("BGENV.DAT");
-        let image = format!("{}@@{BOOT0}", disk.display());
-        let mut copy = Command::new("mcopy");
-        copy.args(["-n", "-i", &image, "::/BGENV.DAT"]).arg(&environment);
-        assert!(copy.status().unwrap().success());
         let mut set = Command::new("bg_setenv");
-        set.arg("--filepath").arg(&environment).arg("--args=verona.verity=none init=/bin/sh");
+        set.arg("--filepath").arg(&environment);
+        set.args([
+            "--revision=1",
+            "--kernel=L:BOOT0:linux.efi",
+            "--watchdog=0",
+            "--ustate=0",
+            "--in_progress=0",
+        ]);
+        set.arg("--args=verona.verity=none init=/bin/sh");
         assert!(set.status().unwrap().success());
         replace(disk, BOOT0, "::/BGENV.DAT", &environment);
     });
