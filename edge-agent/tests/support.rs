@@ -96,9 +96,12 @@ fn the_bundle_helps_and_holds_no_secret() {
     for (name, secret) in &secrets {
         let hex: String = secret.iter().map(|octet| format!("{octet:02x}")).collect();
         let shifted = base64::encode([b"x".as_slice(), secret].concat());
-        for form in
-            [base64::encode(secret), base64::encode(secret).replace('/', "_"), hex.to_uppercase(), shifted]
-        {
+        for form in [
+            base64::encode(secret),
+            base64::encode(secret).replace('+', "-").replace('/', "_"),
+            hex.to_uppercase(),
+            shifted,
+        ] {
             let body = format!("planted {name} {form} here");
             edge.edgectl(&["logs", "append", "--stream", "system", "--event", "test.planted", &body])
                 .unwrap();

@@ -174,8 +174,8 @@ fn the_configuration_answers_while_packets_flood_it() {
             })
             .collect();
         times.sort();
-        // Starting `wg` is most of it: two cores are shared with both floods and wireguard-go.
-        assert!(times[15] < Duration::from_millis(300), "median {:?}, longest {:?}", times[15], times[29]);
+        // Starting `wg` is most of it, on cores that are shared with both floods, wireguard-go and other tests.
+        assert!(times[15] < Duration::from_secs(1), "median {:?}, longest {:?}", times[15], times[29]);
     });
     pair.expect_traffic();
 }
