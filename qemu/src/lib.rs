@@ -21,6 +21,7 @@ mod run;
 mod signals;
 mod topology;
 mod traffic;
+pub mod vendor;
 pub mod vm;
 pub mod wait;
 mod wall_clock;

@@ -75,6 +75,15 @@ impl Appliance {
     /// QEMU does not come up.
     pub fn power_cycle(&mut self) -> Result<()> {
         self.machine.cut_power()?;
+        self.switch_on()
+    }
+
+    /// Switches the box on again after its power was cut.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not come up.
+    pub fn switch_on(&mut self) -> Result<()> {
         self.machine = Machine::start(&self.place, &self.hardware)?;
         Ok(())
     }
