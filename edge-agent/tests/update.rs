@@ -175,6 +175,17 @@ async fn a_release_with_the_wrong_label_is_left() {
 }
 
 #[tokio::test]
+async fn the_root_that_runs_is_not_installed_as_another_version() {
+    let bench = Bench::new();
+    let build = bench.fill_running();
+    bench.publish_build(V2, &build, &[]).unwrap();
+    bench.want(V2);
+    let error = bench.agent(Slot::A, V1).pass().await.unwrap_err().to_string();
+    assert_eq!(error, "it is the root that runs already, under another version");
+    assert_eq!(bench.power_on(), Slot::A);
+}
+
+#[tokio::test]
 async fn a_system_that_hangs_is_left() {
     let bench = Bench::new();
     bench.publish(V2);

@@ -106,7 +106,12 @@ impl Installation {
         blocking(move || {
             root_place.check(&root)?;
             kernel_place.check(&kernel)?;
-            root_place.check_root(&kernel_place.named_root()?)?;
+            let named = kernel_place.named_root()?;
+            root_place.check_root(&named)?;
+            if slot::root_of(&parts.disk, slot.other()).is_some_and(|runs| runs.root_hash == named.root_hash)
+            {
+                return Err(SlotError::Runs.into());
+            }
             // First the record: after the commit point it must be known what was installed.
             parts.records.reach(Stage::Installed)?;
             Ok(parts.boot.install(slot)?)

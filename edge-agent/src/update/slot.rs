@@ -55,6 +55,9 @@ pub enum SlotError {
     /// They are not of one build.
     #[error("the root is not the one that the kernel image names")]
     Mismatch,
+    /// The same root in both slots: by its hash the first process could not tell which slot it started from.
+    #[error("it is the root that runs already, under another version")]
+    Runs,
 }
 
 /// A part's place on the disk.
@@ -102,6 +105,13 @@ pub(super) fn kernel(disk: &Disk, slot: Slot, length: u64) -> Result<Place, Slot
         }
     };
     Ok(Place { partition: Arc::new(partition), file })
+}
+
+/// The root that the kernel image in `slot` names; none when there is none that reads.
+pub(super) fn root_of(disk: &Disk, slot: Slot) -> Option<Parameters> {
+    let partition = disk.partition(slot.boot()).ok()?;
+    let file = volume(&partition, slot).ok()?.file(KERNEL).ok()??;
+    Place::new(Arc::new(partition), file).named_root().ok()
 }
 
 /// The tables of a boot partition.
