@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(address::LAN_HOST), 80);
 /// A boot by translation takes 20 s of an idle machine, and ten times that of a busy one.
 const BOOT: Duration = Duration::from_secs(480);
+/// A translated machine on a busy host hears presses that follow each other faster as one.
+const BETWEEN_PRESSES: Duration = Duration::from_millis(700);
 /// For everything that takes several programs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -110,4 +112,20 @@ fn a_technician_at_the_console_mends_the_centers_address_and_resets_the_box_whic
     for what in ["id", "tunnel_key", "serial"] {
         assert_eq!(field(&before, what), field(&after, what), "{what}");
     }
+
+    // The same without a console, by the only button that every machine has.
+    machine.console.forget();
+    wait::for_value("five presses to be a factory reset", PATIENCE, || {
+        machine.press_power_button()?;
+        std::thread::sleep(BETWEEN_PRESSES);
+        Ok(machine.console.text().contains("button: factory reset").then_some(()))
+    })
+    .unwrap();
+    machine.wait_for_console("factory reset: the configuration is gone", BOOT).unwrap();
+    machine.console.forget();
+    machine.wait_for_console("configuration received", BOOT).unwrap();
+    machine.press_power_button().unwrap();
+    machine.wait_for_console("button: /sbin/poweroff", PATIENCE).unwrap();
+    let off = machine.switched_off(PATIENCE);
+    assert!(off.is_ok(), "{off:?}; the console:\n{}", machine.console.text());
 }

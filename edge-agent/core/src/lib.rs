@@ -8,6 +8,7 @@
 
 pub mod backoff;
 pub mod bundle;
+pub mod button;
 pub mod clock;
 pub mod condition;
 pub mod conntrack;

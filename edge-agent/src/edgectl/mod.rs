@@ -1,6 +1,7 @@
 //! `edgectl`: the box's local tool. Asks the agent and prints tables for people (times in JST) or JSON for
 //! programs (Unix times, which are UTC).
 
+mod button;
 mod console;
 mod provision;
 mod show;
@@ -93,6 +94,9 @@ enum Command {
     /// Take the factory record from the cloud that this system runs in, unless it has one.
     #[command(hide = true)]
     Provision(provision::Provision),
+    /// Carry out what a person means by the box's buttons.
+    #[command(hide = true)]
+    Button(button::Settings),
     /// The menu on the box's console, for a person without any other way in. It has no shell.
     Console {
         /// What restarts the box.
@@ -256,6 +260,10 @@ impl Edgectl {
         if let Command::Console { restart_with } = &self.command {
             return console::run(&self.socket, restart_with).map_err(EdgectlError::Output);
         }
+        if let Command::Button(settings) = &self.command {
+            settings.run(&self.socket);
+            return Ok(());
+        }
         if let Command::Provision(provision) = &self.command {
             eprintln!("edgectl: {}", provision.run()?);
             return Ok(());
@@ -312,7 +320,9 @@ fn verdict(reply: &Reply) -> Result<(), EdgectlError> {
 fn request(command: Command) -> Request {
     match command {
         // The last two ask for nothing by themselves.
-        Command::Status { .. } | Command::Console { .. } | Command::Provision(_) => Request::Status,
+        Command::Status { .. } | Command::Button(_) | Command::Console { .. } | Command::Provision(_) => {
+            Request::Status
+        }
         Command::Peers => Request::Peers,
         Command::Crl => Request::Crl,
         Command::Config { command: None | Some(ConfigCommand::Show) } => Request::Config,

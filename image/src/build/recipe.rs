@@ -37,11 +37,10 @@ impl Edition {
 
     /// What the initramfs needs to reach the root.
     pub(crate) fn boot_modules(self) -> Vec<&'static str> {
-        let mut modules = BOOT_MODULES.to_vec();
-        if self == Self::Generic {
-            modules.extend(GENERIC_BOOT_MODULES);
+        match self {
+            Self::Cloud => BOOT_MODULES.to_vec(),
+            Self::Generic => [GENERIC_BOOT_MODULES, BOOT_MODULES].concat(),
         }
-        modules
     }
 
     /// What the running system may load.
@@ -115,7 +114,15 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 const BOOT_MODULES: &[&str] =
     &["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "sd_mod", "dm-mod", "dm-verity", "squashfs"];
 
+/// The watchdogs come first: one that nobody feeds restarts a box that hangs anywhere behind them. A box's board names
+/// its own by one of the busses.
 const GENERIC_BOOT_MODULES: &[&str] = &[
+    "i6300esb",
+    "wdat_wdt",
+    "iTCO_wdt",
+    "lpc_ich",
+    "i2c_i801",
+    "sp5100_tco",
     "nvme",
     "ahci",
     "ata_piix",
@@ -164,6 +171,8 @@ const MODULES: &[&str] = &[
     "softdog",
     "loop",
     "overlay",
+    "button",
+    "evdev",
 ];
 
 const GENERIC_MODULES: &[&str] = &[
@@ -175,7 +184,9 @@ const GENERIC_MODULES: &[&str] = &[
     "ixgbe",
     "pppoe",
     "ppp_async",
-    "iTCO_wdt",
-    "i6300esb",
     "usbhid",
+    "gpio_keys",
+    "gpio_keys_polled",
+    "soc_button_array",
+    "pcengines-apuv2",
 ];

@@ -208,6 +208,28 @@ impl Machine {
         self.qmp.execute("system_reset", &json!({})).map(drop)
     }
 
+    /// Presses its power button for a moment.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not answer.
+    pub fn press_power_button(&mut self) -> Result<()> {
+        self.qmp.execute("system_powerdown", &json!({})).map(drop)
+    }
+
+    /// Waits until the system has switched the machine off by itself.
+    ///
+    /// # Errors
+    ///
+    /// It has not within `limit`, or QEMU failed.
+    pub fn switched_off(&mut self, limit: Duration) -> Result<()> {
+        let status = self.process.wait(limit)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Environment(format!("QEMU ended with {status}")))
+    }
+
     /// Cuts its power: whatever the guest has not flushed is lost.
     ///
     /// # Errors
