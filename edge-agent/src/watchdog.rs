@@ -1,7 +1,7 @@
 //! Asks the data plane for pulses, and feeds the hardware watchdog while they come.
 //!
-//! The device is opened at the start and never disarmed: an agent that dies is back within a second, one that hangs, or
-//! a data plane that does, lets the box restart. The rules are `edge_agent_core::watchdog`.
+//! The device runs already when the agent starts (`image/init/src/watchdog.rs`), and is never disarmed: an agent that dies
+//! is back within a second, one that hangs, or a data plane that does, lets the box restart. The rules are `edge_agent_core::watchdog`.
 
 use crate::control::{self, ControlError};
 use crate::store::{self, StoreError};
@@ -129,6 +129,12 @@ impl Watchdog {
         // Plain values: a panic elsewhere cannot leave them half-changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Feeds `device`, if there is one, for an agent that ends at once.
+pub fn feed_once(device: Option<&Path>, limit: Duration) {
+    // To open it is to feed it. A box without one needs nothing.
+    let _ = device.map(|device| open(device, limit));
 }
 
 fn open(device: &Path, limit: Duration) -> io::Result<File> {

@@ -4,9 +4,10 @@ use anyhow::Context as _;
 use edge_agent::agent::Agent;
 use edge_agent::settings::Settings;
 use edge_agent::store;
-use edge_agent::{local, machine, metrics as prometheus};
+use edge_agent::{local, machine, metrics as prometheus, watchdog};
 use nix::fcntl::{Flock, FlockArg};
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,10 +36,10 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: Settings) -> anyhow::Result<()> {
-    let path = &settings.record;
-    let record =
-        store::read(path, MAX_RECORD)?.with_context(|| format!("no factory record {}", path.display()))?;
-    let record = FactoryRecord::parse(&record).with_context(|| path.display().to_string())?;
+    let record = record(&settings.record).inspect_err(|_| {
+        // A box that waits for its record is started again and again, and has no other reason to restart.
+        watchdog::feed_once(settings.watchdog.as_deref(), settings.watchdog_limit());
+    })?;
     store::make_directory(&settings.state)?;
     let _lock = lock(&settings.state)?;
     if let Some(source) = &settings.machine {
@@ -65,6 +66,12 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     outcome
 }
 
+fn record(path: &Path) -> anyhow::Result<FactoryRecord> {
+    let record =
+        store::read(path, MAX_RECORD)?.with_context(|| format!("no factory record {}", path.display()))?;
+    FactoryRecord::parse(&record).with_context(|| path.display().to_string())
+}
+
 /// Serves the metrics, if they are wanted.
 async fn metrics(agent: &Arc<Agent>) -> std::io::Result<()> {
     match agent.metrics() {
@@ -74,7 +81,7 @@ async fn metrics(agent: &Arc<Agent>) -> std::io::Result<()> {
 }
 
 /// Two agents on one state directory would break the log chain.
-fn lock(state: &std::path::Path) -> anyhow::Result<Flock<std::fs::File>> {
+fn lock(state: &Path) -> anyhow::Result<Flock<std::fs::File>> {
     let path = state.join("lock");
     let mut options = std::fs::OpenOptions::new();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
