@@ -6,7 +6,7 @@
 //! programs of the release profile (`verona-image build` without `--programs`).
 
 use crate::namespace::checked;
-use crate::{Error, Result, workspace};
+use crate::{Error, Result, vendor, workspace};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,19 +14,44 @@ use std::time::SystemTime;
 
 /// Programs of the image's root, as cargo builds them.
 const PROGRAMS: [&str; 3] = ["edge-tunnel", "edge-agent", "edgectl"];
+/// What the image says of itself; updates of it have higher ones.
+pub const VERSION: &str = "1.0.0";
 /// Rust's name of the image's machine.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edition {
+    /// Virtual machines; what the tests boot, since its kernel starts fastest.
+    Cloud,
+    /// Boxes: the kernel with the drivers of hardware, its watchdogs among them.
+    Generic,
+}
+
+impl Edition {
+    /// As in names of files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Generic => "generic",
+        }
+    }
+}
+
 /// The files of a built image.
 #[derive(Clone, Debug)]
-pub struct Image(PathBuf);
+pub struct Image {
+    folder: PathBuf,
+    edition: Edition,
+}
 
 impl Image {
     /// The file of a kind: `img`, `root`, `efi`, `vmlinuz`, `initramfs`, `cmdline`, … (the README of `image/` has them
     /// all).
     #[must_use]
     pub fn file(&self, kind: &str) -> PathBuf {
-        self.0.join(format!("verona-cloud.{kind}"))
+        self.folder.join(format!("verona-{}.{kind}", self.edition.name()))
     }
 
     /// The image whose files are in `folder`.
@@ -35,17 +60,22 @@ impl Image {
     ///
     /// There is none.
     pub fn at(folder: &Path) -> Result<Self> {
-        let image = Self(folder.to_owned());
-        if image.0.join("verona-cloud.sha256").is_file() {
-            return Ok(image);
-        }
-        Err(Error::Environment(format!("{} holds no firmware image", folder.display())))
+        let images =
+            [Edition::Cloud, Edition::Generic].map(|edition| Self { folder: folder.to_owned(), edition });
+        let found = images.into_iter().find(|image| image.file("sha256").is_file());
+        found.ok_or_else(|| Error::Environment(format!("{} holds no firmware image", folder.display())))
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn edition(&self) -> Edition {
+        self.edition
     }
 
     /// The folder with all of them.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        &self.0
+        &self.folder
     }
 
     /// The kernel's command line, with the root's hash.
@@ -79,7 +109,7 @@ pub fn build() -> Result<Image> {
     let folder = folder()?;
     let (programs, output) = (folder.join("programs"), folder.join("image"));
     let init = build_init()?;
-    let image = Image(output.clone());
+    let image = Image { folder: output.clone(), edition: Edition::Cloud };
     if is_current(&image, &init)? {
         return Ok(image);
     }
@@ -111,6 +141,8 @@ pub fn command(programs: &Path, cache: &Path, output: &Path) -> Result<Command> 
     command.arg("build").arg("--programs").arg(programs).arg("--output").arg(output);
     command.arg("--cache").arg(cache).arg("--sources").arg(root);
     command.arg("--overlay").arg(root.join("buildroot-overlay"));
+    command.args(["--firmware-version", VERSION, "--floor", VERSION, "--firmware-root"]);
+    command.arg(vendor::trusted_root()?);
     Ok(command)
 }
 
@@ -135,8 +167,8 @@ fn build_init() -> Result<PathBuf> {
 
 /// Whether the image is newer than all that it is made of.
 fn is_current(image: &Image, init: &Path) -> Result<bool> {
-    let Some(built) = modified(&image.0.join("verona-cloud.sha256")) else { return Ok(false) };
-    let mut newest = [workspace::binary("verona-image")?, init.to_owned()].to_vec();
+    let Some(built) = modified(&image.file("sha256")) else { return Ok(false) };
+    let mut newest = vec![workspace::binary("verona-image")?, init.to_owned(), vendor::trusted_root()?];
     newest.extend(inputs()?);
     let mut folders = vec![workspace::root().join("buildroot-overlay")];
     while let Some(folder) = folders.pop() {

@@ -4,7 +4,7 @@
 //! are built once, too; each run has a repository of its own. What a box makes of a release, and of one that was
 //! broken on purpose, is for the tests.
 
-use crate::firmware::Image;
+use crate::firmware::{Edition, Image};
 use crate::namespace::checked;
 use crate::parts::Center;
 use crate::{Error, Result, workspace};
@@ -32,12 +32,8 @@ impl Vendor {
     ///
     /// The disk, or `verona-image` refuses.
     pub fn new(folder: &Path) -> Result<Self> {
-        let kept = workspace::target_dir()?.join("firmware/vendor");
-        let vendor = Self { kept, folder: folder.to_owned() };
-        if !vendor.kept.join("repository/metadata/1.root.json").is_file() {
-            fs::create_dir_all(&vendor.kept).map_err(Error::io("make the vendor's folder"))?;
-            checked(&mut vendor.command(&vendor.kept, &["create"])?)?;
-        }
+        trusted_root()?;
+        let vendor = Self { kept: kept()?, folder: folder.to_owned() };
         fs::create_dir_all(folder).map_err(Error::io(format!("create {}", folder.display())))?;
         for name in ["keys", "repository"] {
             checked(Command::new("cp").arg("-r").arg(vendor.kept.join(name)).arg(folder))?;
@@ -66,8 +62,18 @@ impl Vendor {
     ///
     /// An edit does not fit its file, or `verona-image` refuses.
     pub fn build(&self, version: &str, edits: &[Edit]) -> Result<Image> {
+        self.build_for(Edition::Cloud, version, edits)
+    }
+
+    /// As [`Vendor::build`], of any edition.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Vendor::build`].
+    pub fn build_for(&self, edition: Edition, version: &str, edits: &[Edit]) -> Result<Image> {
         let programs = workspace::target_dir()?.join("firmware/programs");
-        let (folder, overlay) = (self.kept.join(version), self.kept.join(version).join("overlay"));
+        let folder = self.kept.join(format!("{}-{version}", edition.name()));
+        let overlay = folder.join("overlay");
         let parts =
             [&programs, &workspace::root().join("buildroot-overlay"), &workspace::binary("verona-image")?];
         // Whatever it was built of, in one text: another one, another image.
@@ -81,8 +87,17 @@ impl Vendor {
         checked(Command::new("cp").arg("-a").arg(workspace::root().join("buildroot-overlay")).arg(&overlay))?;
         edits.iter().try_for_each(|edit| apply(&overlay, *edit))?;
         let mut command = Command::new(workspace::binary("verona-image")?);
-        command.args(["build", "--firmware-version", version, "--floor", "1.0.0", "--firmware-root"]);
-        command.arg(self.kept.join("repository/metadata/1.root.json"));
+        command.args([
+            "build",
+            "--edition",
+            edition.name(),
+            "--firmware-version",
+            version,
+            "--floor",
+            "1.0.0",
+            "--firmware-root",
+        ]);
+        command.arg(trusted_root()?);
         command.arg("--programs").arg(&programs).arg("--output").arg(&folder).arg("--overlay").arg(&overlay);
         command.arg("--cache").arg(workspace::target_dir()?.join("firmware/cache"));
         command.arg("--sources").arg(workspace::root());
@@ -91,14 +106,24 @@ impl Vendor {
         Image::at(&folder)
     }
 
-    /// Adds a release to the repository.
+    /// Adds a release for boxes of `edition` to the repository.
     ///
     /// # Errors
     ///
     /// `verona-image` refuses.
-    pub fn add(&self, version: &str, root: &Path, kernel: &Path) -> Result<()> {
+    pub fn add(&self, edition: Edition, version: &str, root: &Path, kernel: &Path) -> Result<()> {
         let (root, kernel) = (root.to_string_lossy(), kernel.to_string_lossy());
-        self.sign(&["add", "--edition", "cloud", "--version", version, "--root", &root, "--kernel", &kernel])
+        self.sign(&[
+            "add",
+            "--edition",
+            edition.name(),
+            "--version",
+            version,
+            "--root",
+            &root,
+            "--kernel",
+            &kernel,
+        ])
     }
 
     /// `verona-image repository …` with this run's keys and repository.
@@ -107,7 +132,7 @@ impl Vendor {
     ///
     /// It refuses.
     pub fn sign(&self, arguments: &[&str]) -> Result<()> {
-        checked(&mut self.command(&self.folder, arguments)?).map(drop)
+        checked(&mut repository_command(&self.folder, arguments)?).map(drop)
     }
 
     /// Hands the repository to `center`, which checks it as a box would, and wants `version` on every edge.
@@ -133,13 +158,33 @@ impl Vendor {
     pub fn keys(&self) -> PathBuf {
         self.folder.join("keys")
     }
+}
 
-    fn command(&self, folder: &Path, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(workspace::binary("verona-image")?);
-        command.arg("repository").args(arguments);
-        command.arg("--keys").arg(folder.join("keys")).arg("--repository").arg(folder.join("repository"));
-        Ok(command)
+/// The root of trust of all images, `1.root.json`; made, with its keys, where there is none.
+///
+/// # Errors
+///
+/// The disk, or `verona-image` refuses.
+pub fn trusted_root() -> Result<PathBuf> {
+    let kept = kept()?;
+    let root = kept.join("repository/metadata/1.root.json");
+    if !root.is_file() {
+        fs::create_dir_all(&kept).map_err(Error::io("make the vendor's folder"))?;
+        checked(&mut repository_command(&kept, &["create"])?)?;
     }
+    Ok(root)
+}
+
+/// What lasts over runs.
+fn kept() -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join("firmware/vendor"))
+}
+
+fn repository_command(folder: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(workspace::binary("verona-image")?);
+    command.arg("repository").args(arguments);
+    command.arg("--keys").arg(folder.join("keys")).arg("--repository").arg(folder.join("repository"));
+    Ok(command)
 }
 
 /// Wants `version` on every edge of the center, at once.

@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
-use lab::firmware::Image;
+#[path = "updates/hung.rs"]
+mod hung;
+
+use lab::firmware::{Edition, Image};
 use lab::parts::{Appliance, Center, Start};
 use lab::powercut::Dice;
 use lab::vendor::{Edit, Vendor, altered_kernel, want};
-use lab::{Plan, Run, Topology, alone, wait};
+use lab::{Plan, Run, Topology, alone, firmware, wait};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,15 +42,22 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
+        Self::start_of(Edition::Cloud)
+    }
+
+    fn start_of(edition: Edition) -> Self {
         let run = Run::start().unwrap();
         let vendor = Vendor::new(&run.dir().join("vendor")).unwrap();
-        let first = vendor.build("1.0.0", &[]).unwrap();
+        let first = match edition {
+            Edition::Cloud => firmware::image(),
+            Edition::Generic => vendor.build_for(edition, firmware::VERSION, &[]),
+        };
         let net = Topology::build_for_machine(&run, &Plan { clients: vec![] }).unwrap();
         let center = Center::start(&net.center).unwrap();
         let owner = center.add_owner("Acme", "10.9.0.0/24").unwrap();
         let record = run.dir().join("factory.json");
         let id = center.add_edge(&owner, &record).unwrap();
-        let appliance = Appliance::start(&net.edge, &first, Some(&record), Start::Uefi).unwrap();
+        let appliance = Appliance::start(&net.edge, &first.unwrap(), Some(&record), Start::Uefi).unwrap();
         let scene = Self { vendor, center, appliance, id, _net: net, run };
         let confirmed = scene.center.confirmed(&scene.id, 1, BOOT);
         assert!(confirmed.is_ok(), "{confirmed:?}; the console:\n{}", scene.appliance.machine.console.text());
@@ -56,12 +66,13 @@ impl Scene {
 
     /// Publishes `root` and `kernel` as `version`, and wants it.
     fn release(&self, version: &str, root: &Path, kernel: &Path) {
-        self.vendor.add(version, root, kernel).unwrap();
+        self.vendor.add(Edition::Cloud, version, root, kernel).unwrap();
         self.vendor.publish(&self.center, version).unwrap();
     }
 
     fn release_image(&self, version: &str, image: &Image) {
-        self.release(version, &image.file("root"), &image.file("efi"));
+        self.vendor.add(image.edition(), version, &image.file("root"), &image.file("efi")).unwrap();
+        self.vendor.publish(&self.center, version).unwrap();
     }
 
     fn firmware(&self) -> Value {
@@ -112,7 +123,22 @@ impl Scene {
 }
 
 #[test]
-#[ignore = "full run: needs the firmware image, and boots it three times"]
+fn a_box_is_updated_by_its_center() {
+    let _turn = alone().unwrap();
+    let scene = Scene::start();
+    let second = scene.vendor.build("2.0.0", &[]).unwrap();
+    let begun = Instant::now();
+    scene.release_image("2.0.0", &second);
+    scene.hears("2.0.0", "installed");
+    let installed = begun.elapsed();
+    scene.hears("2.0.0", "confirmed");
+    assert_eq!(scene.runs(), "2.0.0");
+    let (installed, confirmed) = (installed.as_secs_f32(), begun.elapsed().as_secs_f32());
+    println!("installed after {installed:.1} s, confirmed after {confirmed:.1} s");
+}
+
+#[test]
+#[ignore = "full run: four boots"]
 fn a_box_leaves_what_does_not_start_and_runs_what_does() {
     let _turn = alone().unwrap();
     let scene = Scene::start();
@@ -125,17 +151,8 @@ fn a_box_leaves_what_does_not_start_and_runs_what_does() {
     assert!(console.contains("Kernel panic"), "{console}");
 
     scene.release_image("2.0.0", &second);
-    let wanted = Instant::now();
-    scene.hears("2.0.0", "installed");
-    let installed = wanted.elapsed();
     scene.hears("2.0.0", "confirmed");
     assert_eq!(scene.runs(), "2.0.0");
-    let confirmed = wanted.elapsed();
-    println!(
-        "installed after {:.1} s, confirmed after {:.1} s",
-        installed.as_secs_f32(),
-        confirmed.as_secs_f32()
-    );
 }
 
 /// Octets of the disk at which the partition `name` begins.
@@ -179,7 +196,7 @@ impl Scene {
 /// What somebody else than the vendor can do, with all of the center's web tier in his hands.
 fn forged_old_and_mixed_metadata_is_refused(scene: &Scene, second: &Image) {
     let (root, kernel) = (second.file("root"), second.file("efi"));
-    scene.vendor.add("1.1.0", &root, &kernel).unwrap();
+    scene.vendor.add(Edition::Cloud, "1.1.0", &root, &kernel).unwrap();
     let newest = || {
         let timestamp: Value =
             serde_json::from_slice(&fs::read(scene.served("timestamp.json")).unwrap()).unwrap();
@@ -189,7 +206,7 @@ fn forged_old_and_mixed_metadata_is_refused(scene: &Scene, second: &Image) {
     assert_eq!(scene.hears("0.9.0", "refused"), "version 0.9.0: it is older than 1.0.0");
 
     let stranger = Vendor::stranger(&scene.at("stranger")).unwrap();
-    stranger.add("1.1.0", &root, &kernel).unwrap();
+    stranger.add(Edition::Cloud, "1.1.0", &root, &kernel).unwrap();
     let forged = stranger.repository().join("metadata/timestamp.json");
     let reason = scene.refuses("1.2.0", "timestamp.json", &forged);
     assert!(reason.contains("Failed to verify timestamp metadata"), "{reason}");
@@ -236,10 +253,10 @@ fn closed_window() -> String {
 }
 
 #[test]
-#[ignore = "full run: a dozen boots"]
-fn every_bad_update_is_refused_or_left() {
+#[ignore = "full run: three boots"]
+fn metadata_that_is_not_the_vendors_newest_is_refused_and_lost_keys_are_replaced() {
     let _turn = alone().unwrap();
-    let mut scene = Scene::start();
+    let scene = Scene::start();
     let second = scene.vendor.build("2.0.0", &[]).unwrap();
     forged_old_and_mixed_metadata_is_refused(&scene, &second);
     what_does_not_fit_is_refused(&scene, &second);
@@ -253,14 +270,16 @@ fn every_bad_update_is_refused_or_left() {
         scene.hears(version, "confirmed");
         assert_eq!(scene.runs(), version);
     }
-    // Good as it is built; each time something happens to it on the way.
-    let sixth = scene.vendor.build("6.0.0", &[]).unwrap();
-    let (root, kernel) = (sixth.file("root"), sixth.file("efi"));
+}
 
-    // A kernel that restarts by itself.
-    let looping = altered_kernel(&kernel, &scene.at("."), NO_FIRST_PROCESS).unwrap();
-    scene.release("4.0.0", &root, &looping);
-    assert!(scene.leaves("4.0.0", "3.0.0").starts_with("it did not come up"));
+#[test]
+#[ignore = "full run: seven boots"]
+fn a_box_leaves_what_starts_badly() {
+    let _turn = alone().unwrap();
+    let mut scene = Scene::start();
+    // Good as it is built; each time something happens to it on the way.
+    let second = scene.vendor.build("2.0.0", &[]).unwrap();
+    let (root, kernel) = (second.file("root"), second.file("efi"));
 
     // A kernel image that the firmware cannot start: without a watchdog, somebody has to cut the power.
     let dead = scene.at("dead.efi");
@@ -269,25 +288,25 @@ fn every_bad_update_is_refused_or_left() {
     octets[1 << 20..middle].fill(0);
     fs::write(&dead, octets).unwrap();
     let before = scene.restarts();
-    scene.release("5.0.0", &root, &dead);
-    scene.hears("5.0.0", "installed");
+    scene.release("1.5.0", &root, &dead);
+    scene.hears("1.5.0", "installed");
     wait::until("the box to restart", BOOT, || scene.restarts() > before).unwrap();
     // Long enough for firmware and chooser to have given up.
     std::thread::sleep(Duration::from_secs(30));
     scene.appliance.power_cycle().unwrap();
-    assert!(scene.leaves("5.0.0", "3.0.0").starts_with("it did not come up"));
+    assert!(scene.leaves("1.5.0", "1.0.0").starts_with("it did not come up"));
 
     // A root that the disk lost between its installation and the restart.
     scene.center.admin(&["firmware", "edge", &scene.id, "--window", &closed_window()]).unwrap();
-    scene.release("6.0.0", &root, &kernel);
-    scene.hears("6.0.0", "installed");
+    scene.release("2.0.0", &root, &kernel);
+    scene.hears("2.0.0", "installed");
     scene.damage("root-b");
     scene.center.admin(&["firmware", "edge", &scene.id, "--any-time"]).unwrap();
-    assert!(scene.leaves("6.0.0", "3.0.0").starts_with("it did not come up"));
+    assert!(scene.leaves("2.0.0", "1.0.0").starts_with("it did not come up"));
 
-    let sick = scene.vendor.build("7.0.0", NO_TUNNEL).unwrap();
-    scene.release_image("7.0.0", &sick);
-    let reason = scene.leaves("7.0.0", "3.0.0");
+    let sick = scene.vendor.build("3.0.0", NO_TUNNEL).unwrap();
+    scene.release_image("3.0.0", &sick);
+    let reason = scene.leaves("3.0.0", "1.0.0");
     assert!(reason.starts_with("after 30s still: the tunnel: "), "{reason}");
 }
 
