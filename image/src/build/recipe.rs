@@ -123,6 +123,9 @@ const GENERIC_BOOT_MODULES: &[&str] = &[
     "lpc_ich",
     "i2c_i801",
     "sp5100_tco",
+    // ext4 and nf_tables ask for it by the name of the algorithm, which no list of dependencies tells.
+    "crc32c_generic",
+    "crc32c_intel",
     "nvme",
     "ahci",
     "ata_piix",
