@@ -126,7 +126,7 @@ pub(crate) fn run(plan: &Plan, step: &mut dyn FnMut(&str)) -> Result<Release, Bu
 
     step("root file system");
     let kernel = Kernel::find(&packages.folder, &prefix)?;
-    let root = make_tree(plan, &programs, &packages, &kernel, &work)?;
+    let root = make_tree(plan, &prefix, &programs, &packages, &kernel, &work)?;
     let verified = verity::seal(&prefix, root.tree(), &release.path(Kind::Root))?;
 
     step("kernel image");
@@ -170,8 +170,23 @@ fn command_line(verified: &Verified) -> String {
     format!("console=tty0 console=ttyS0 quiet panic=10 verona.verity={blocks},{hash},{salt}")
 }
 
+/// What modprobe looks modules up in, with those of the image alone: the box reads it whole for each module.
+fn index(prefix: &Prefix, tree: &Path, kernel: &Kernel) -> Result<(), BuildError> {
+    prefix.tool("depmod").argument("--basedir").argument(tree).argument(&kernel.release).run()?;
+    // For a modprobe that the box does not have.
+    let folder = tree.join("usr/lib/modules").join(&kernel.release);
+    for entry in fs::read_dir(&folder).map_err(io_error("reading", &folder))? {
+        let path = entry.map_err(io_error("reading", &folder))?.path();
+        if path.extension().is_some_and(|kind| kind == "bin") {
+            fs::remove_file(&path).map_err(io_error("removing", &path))?;
+        }
+    }
+    Ok(())
+}
+
 fn make_tree<'a>(
     plan: &Plan,
+    prefix: &Prefix,
     programs: &Path,
     packages: &'a Unpacked,
     kernel: &Kernel,
@@ -201,9 +216,10 @@ fn make_tree<'a>(
     for file in kernel.modules.closure(&plan.edition.modules())? {
         root.install(&kernel.folder.join(&file), &format!("{modules}/{}", file.display()), 0o644)?;
     }
-    for name in ["modules.dep", "modules.builtin", "modules.alias", "modules.softdep", "modules.symbols"] {
+    for name in ["modules.builtin", "modules.order"] {
         root.install(&kernel.folder.join(name), &format!("{modules}/{name}"), 0o644)?;
     }
+    index(prefix, root.tree(), kernel)?;
     root.overlay(&plan.overlay.join("rootfs"))?;
     Ok(root)
 }

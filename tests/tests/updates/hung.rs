@@ -6,7 +6,8 @@ use lab::firmware::Edition;
 use lab::vendor::Edit;
 
 /// Nothing of the root comes up: neither the scripts nor a daemon ever feed the watchdog.
-const SCRIPTS_HANG: &[Edit] = &[("rootfs/etc/init.d/S10modules", "modprobe tun\n", "sleep 100000\n")];
+const SCRIPTS_HANG: &[Edit] =
+    &[("rootfs/etc/init.d/S10modules", "modprobe -a tun ", "sleep 100000\nmodprobe -a tun ")];
 
 /// The agent stands still from the moment on which it has taken the watchdog over.
 const AGENT_HANGS: &[Edit] = &[(
