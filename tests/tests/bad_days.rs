@@ -158,7 +158,9 @@ fn every_bad_day_names_tests_that_exist() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let lines: Vec<&str> = text.lines().map(str::trim).collect();
+                let lines = text.lines().map(str::trim);
+                // Those of a full run count as well.
+                let lines: Vec<&str> = lines.filter(|line| !line.starts_with("#[ignore")).collect();
                 let named = lines
                     .windows(2)
                     .filter(|pair| pair[0] == "#[test]" || pair[0].starts_with("#[tokio::test"));

@@ -338,14 +338,14 @@ fn a_box_survives_power_cuts_at_any_moment() {
             let image = scene.vendor.build(&wanted, &[]).unwrap();
             scene.release_image(&wanted, &image);
         }
-        // A new configuration, too, some time before the cut: the window is open either way.
-        let window: &[&str] = if kill % 2 == 0 { &["--any-time"] } else { &["--window", "daily 00:00 1440"] };
-        scene.center.admin(&[&["firmware", "edge", &scene.id], window].concat()).unwrap();
+        // A configuration comes in some time before the cut, and another one after it: who confirms that is back.
+        scene.center.admin(&["firmware", "edge", &scene.id, "--window", "daily 00:00 1440"]).unwrap();
         std::thread::sleep(Duration::from_millis(dice.below(45_000)));
         scene.appliance.power_cycle().unwrap();
+        scene.center.admin(&["firmware", "edge", &scene.id, "--any-time"]).unwrap();
         // It comes back by itself, in the old or the new system, with what was confirmed and all that came since.
         let state = format!("cut {kill} of seed {seed}, with {wanted} wanted");
-        let back = scene.center.confirmed(&scene.id, confirmed, BOOT);
+        let back = scene.center.confirmed(&scene.id, confirmed + 2, BOOT);
         confirmed = back.unwrap_or_else(|error| {
             panic!("{state}: {error}; the console:\n{}", scene.appliance.machine.console.text())
         });
