@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod clock;
 pub mod config_poll;
 mod configuration;
+pub mod confined;
 pub mod conntrack;
 pub mod control;
 pub mod edgectl;

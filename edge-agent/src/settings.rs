@@ -56,6 +56,10 @@ pub struct Settings {
     /// sooner when the center is away; more is only space.
     #[arg(long, value_name = "OCTETS", default_value_t = 256 * 1024 * 1024, value_parser = quota)]
     pub spool_quota: u64,
+    /// Become this user of /etc/passwd once everything is open, and give up every right that is not needed any more. It
+    /// must own the state directory's content and the socket's directory. Left out: nothing is given up.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Where Prometheus may read the state, such as 127.0.0.1:9586; a loopback address. Left out: nowhere.
     #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::loopback)]
     pub metrics: Option<std::net::SocketAddr>,

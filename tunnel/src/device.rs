@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -111,6 +111,91 @@ pub enum StartError {
     },
 }
 
+/// An interface and its sockets without a thread yet: all that needs rights is done, so a process may give them up
+/// between this and [`Self::run`]. Dropping it undoes everything.
+#[derive(Debug)]
+pub struct OpenDevice {
+    queues: Queues,
+    uapi: Option<LocalListener>,
+    control: Option<LocalListener>,
+    workers: usize,
+    copy_dscp: bool,
+}
+
+impl OpenDevice {
+    /// Creates the interface, then the sockets.
+    ///
+    /// # Errors
+    ///
+    /// The first step that failed; everything before it is undone.
+    pub fn open(config: DeviceConfig) -> Result<Self, StartError> {
+        let offloads = Arc::new(Offloads::new(config.without));
+        self_test::run(&offloads);
+        let workers = config.workers.clamp(1, MAX_WORKERS);
+        let queues = match config.interface {
+            Interface::Create { name, mtu } => Queues::create(&name, mtu, workers, &offloads)?,
+            Interface::Inherited(fd) => Queues::from_fd(fd, &offloads)?,
+        };
+        tracing::info!("offloads: {offloads}");
+        let uapi_path = uapi::socket_path(queues.first.name());
+        let uapi = match config.uapi {
+            Some(UapiSocket::Bind) => Some(LocalListener::bind(&uapi_path)?),
+            Some(UapiSocket::Inherited(fd)) => Some(LocalListener::from_fd(fd, &uapi_path)),
+            None => None,
+        };
+        let control = config.control.as_deref().map(LocalListener::bind).transpose()?;
+        Ok(Self { queues, uapi, control, workers, copy_dscp: config.copy_dscp })
+    }
+
+    /// The paths of its sockets.
+    pub fn socket_paths(&self) -> impl Iterator<Item = &Path> {
+        self.uapi.iter().chain(&self.control).map(LocalListener::path)
+    }
+
+    /// Gives the sockets to a user. Its group may connect to the control socket.
+    ///
+    /// # Errors
+    ///
+    /// The first file that cannot be given.
+    pub fn give_sockets_to(&self, uid: u32, gid: u32) -> Result<(), LocalSocketError> {
+        self.uapi.iter().try_for_each(|listener| listener.give_to(uid, gid, 0o600))?;
+        self.control.iter().try_for_each(|listener| listener.give_to(uid, gid, 0o660))
+    }
+
+    /// Starts the threads. When this returns, `wg` works.
+    ///
+    /// # Errors
+    ///
+    /// A thread, an event or entropy could not be had; nothing is left behind.
+    pub fn run(self) -> Result<Device, StartError> {
+        let Self { queues, uapi, control, workers, copy_dscp } = self;
+        let name = queues.first.name().clone();
+        let stop = Stop::new().map_err(system("creating an eventfd"))?;
+        let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
+        let now = read_clocks();
+        let mut engine = Engine::with_shards(workers, entropy()?, now);
+        engine.set_copy_dscp(copy_dscp);
+        let seed = entropy()?.first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
+        let ends = Ends { workers, queues, seed };
+        let data_plane = DataPlane::new(ends, engine, inbox, now).map_err(system("starting the workers"))?;
+        let mut device = Device {
+            handle: DeviceHandle { commands, name },
+            stop: stop.clone(),
+            data_plane: None,
+            servers: Vec::new(),
+        };
+        let run = move || {
+            let reason = data_plane.run();
+            stop.set();
+            reason
+        };
+        let thread = thread::Builder::new().name("engine".to_owned()).spawn(run);
+        device.data_plane = Some(thread.map_err(system("starting the engine's thread"))?);
+        device.serve(uapi, control).map_err(system("starting a socket thread"))?;
+        Ok(device)
+    }
+}
+
 /// A running data plane. Dropping it stops it and deletes the interface.
 #[derive(Debug)]
 pub struct Device {
@@ -129,46 +214,7 @@ impl Device {
     ///
     /// The first step that failed; everything before it is undone.
     pub fn start(config: DeviceConfig) -> Result<Self, StartError> {
-        let offloads = Arc::new(Offloads::new(config.without));
-        self_test::run(&offloads);
-        let workers = config.workers.clamp(1, MAX_WORKERS);
-        let queues = match config.interface {
-            Interface::Create { name, mtu } => Queues::create(&name, mtu, workers, &offloads)?,
-            Interface::Inherited(fd) => Queues::from_fd(fd, &offloads)?,
-        };
-        tracing::info!("offloads: {offloads}");
-        let name = queues.first.name().clone();
-        let uapi_path = uapi::socket_path(&name);
-        let uapi = match config.uapi {
-            Some(UapiSocket::Bind) => Some(LocalListener::bind(&uapi_path)?),
-            Some(UapiSocket::Inherited(fd)) => Some(LocalListener::from_fd(fd, &uapi_path)),
-            None => None,
-        };
-        let control = config.control.as_deref().map(LocalListener::bind).transpose()?;
-
-        let stop = Stop::new().map_err(system("creating an eventfd"))?;
-        let (commands, inbox) = commands::channel().map_err(system("creating an eventfd"))?;
-        let now = read_clocks();
-        let mut engine = Engine::with_shards(workers, entropy()?, now);
-        engine.set_copy_dscp(config.copy_dscp);
-        let seed = entropy()?.first_chunk().map_or(0, |octets| u64::from_ne_bytes(*octets));
-        let ends = Ends { workers, queues, seed };
-        let data_plane = DataPlane::new(ends, engine, inbox, now).map_err(system("starting the workers"))?;
-        let mut device = Self {
-            handle: DeviceHandle { commands, name },
-            stop: stop.clone(),
-            data_plane: None,
-            servers: Vec::new(),
-        };
-        let run = move || {
-            let reason = data_plane.run();
-            stop.set();
-            reason
-        };
-        let thread = thread::Builder::new().name("engine".to_owned()).spawn(run);
-        device.data_plane = Some(thread.map_err(system("starting the engine's thread"))?);
-        device.serve(uapi, control).map_err(system("starting a socket thread"))?;
-        Ok(device)
+        OpenDevice::open(config)?.run()
     }
 
     fn serve(&mut self, uapi: Option<LocalListener>, control: Option<LocalListener>) -> io::Result<()> {

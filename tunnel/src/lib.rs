@@ -32,6 +32,7 @@
 #![deny(unsafe_code)]
 
 mod commands;
+mod confined;
 mod control;
 pub mod daemon;
 mod data_plane;
@@ -52,9 +53,10 @@ mod uapi;
 mod udp;
 
 pub use commands::Stopped;
+pub use confined::confine;
 pub use data_plane::{StopReason, Unfinished};
 pub use device::{
-    DEFAULT_MTU, Device, DeviceConfig, DeviceHandle, Events, Interface, StartError, UapiSocket,
+    DEFAULT_MTU, Device, DeviceConfig, DeviceHandle, Events, Interface, OpenDevice, StartError, UapiSocket,
 };
 pub use edge_tunnel_core::{
     AllowedIpUpdate, ConfigError, DeviceStatus, DeviceUpdate, Introduction, IpNet, PeerStatus, PeerUpdate,

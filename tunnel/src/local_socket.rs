@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,6 +79,18 @@ impl LocalListener {
     /// Takes over a socket that another process bound to `path` and listens on.
     pub(crate) fn from_fd(fd: OwnedFd, path: &Path) -> Self {
         Self::adopt(UnixListener::from(fd), path)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file to a user and a group, with `mode`.
+    pub(crate) fn give_to(&self, uid: u32, gid: u32, mode: u32) -> Result<(), LocalSocketError> {
+        let failed = |source| LocalSocketError::Io { doing: "giving away", path: self.path.clone(), source };
+        chown(&self.path, Some(uid), Some(gid)).map_err(failed)?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode)).map_err(failed)
     }
 
     fn adopt(listener: UnixListener, path: &Path) -> Self {

@@ -11,9 +11,10 @@ use std::thread;
 
 use anyhow::Context as _;
 use clap::Parser;
+use confinement::Account;
 use edge_tunnel::daemon::{self, Role};
 use edge_tunnel::{
-    DEFAULT_MTU, Device, DeviceConfig, Interface, InterfaceName, StopReason, Switches, UapiSocket,
+    DEFAULT_MTU, DeviceConfig, Interface, InterfaceName, OpenDevice, StopReason, Switches, UapiSocket,
 };
 use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::EnvFilter;
@@ -50,6 +51,10 @@ struct Arguments {
     /// Copy the service class (DSCP) of packets to the datagrams that carry them.
     #[arg(long)]
     copy_dscp: bool,
+    /// Become this user of /etc/passwd once everything is open, and give up every right that is not needed any more;
+    /// its group may use the control socket. Left out: nothing is given up.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Name of the interface to create.
     interface: InterfaceName,
 }
@@ -81,7 +86,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     signals.thread_block().context("blocking signals")?;
     log.start();
 
-    let device = Device::start(device_config(arguments)?)?;
+    let account = arguments.user.as_deref().map(Account::named).transpose().context("--user")?;
+    let device = OpenDevice::open(device_config(arguments)?)?;
+    if let Some(account) = account {
+        let confined = edge_tunnel::confine(&device, account).context("giving up rights")?;
+        tracing::info!("confined: {confined}");
+    }
+    let device = device.run()?;
     tracing::info!("interface {} is ready", device.handle().name());
     let handle = device.handle().clone();
     thread::Builder::new()

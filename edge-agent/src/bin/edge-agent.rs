@@ -1,6 +1,7 @@
 //! The agent's process: one at a time for a state directory, ends with SIGTERM or SIGINT.
 
 use anyhow::Context as _;
+use confinement::Account;
 use edge_agent::agent::Agent;
 use edge_agent::settings::Settings;
 use edge_agent::store;
@@ -47,6 +48,7 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     }
     // Before any thread: see `bind`.
     let listener = local::bind(&settings.socket)?;
+    confine(&settings)?;
     let agent = Agent::new(settings, record)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
@@ -70,6 +72,20 @@ fn record(path: &Path) -> anyhow::Result<FactoryRecord> {
     let record =
         store::read(path, MAX_RECORD)?.with_context(|| format!("no factory record {}", path.display()))?;
     FactoryRecord::parse(&record).with_context(|| path.display().to_string())
+}
+
+/// Gives up every right that the agent does not need, if it is to be another user. Also before any thread.
+fn confine(settings: &Settings) -> anyhow::Result<()> {
+    let Some(name) = &settings.user else { return Ok(()) };
+    let account = Account::named(name).context("--user")?;
+    for path in [&settings.state, &settings.state.join("lock"), &settings.socket] {
+        std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
+            .with_context(|| format!("cannot give {} away", path.display()))?;
+    }
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let confined = edge_agent::confined::confine(settings, &program, account).context("giving up rights")?;
+    tracing::info!("confined: {confined}");
+    Ok(())
 }
 
 /// Serves the metrics, if they are wanted.

@@ -11,6 +11,9 @@ pub const LISTEN_PORT: u16 = 51820;
 /// Where the agent tells its metrics, in its own namespace.
 pub const METRICS: &str = "127.0.0.1:9586";
 
+/// Whom both daemons become: on a box each has a user of its own.
+pub const USER: &str = "nobody";
+
 /// An edge box with its state in the run's directory.
 #[derive(Debug)]
 pub struct Edge {
@@ -36,6 +39,7 @@ impl Edge {
         let state = place.run().dir().join("edge");
         let interface = place.run().interface("edge");
         std::fs::create_dir_all(&state).map_err(Error::io(format!("create {}", state.display())))?;
+        give_away(&state)?;
         let kept = state.join("factory.json");
         std::fs::copy(record, &kept).map_err(Error::io(format!("copy {}", record.display())))?;
         let tunnel = start_tunnel(place, &state, &interface, None)?;
@@ -141,6 +145,25 @@ impl Edge {
     }
 }
 
+/// The daemons keep their state there. As on a box, whatever is in it is theirs at each start.
+fn give_away(path: &Path) -> Result<()> {
+    let failed = || format!("give {} to {USER}", path.display());
+    let user = nix::unistd::User::from_name(USER).map_err(Error::os(failed()))?;
+    let user = user.ok_or_else(|| Error::Environment(format!("there is no user {USER}")))?;
+    let (uid, gid) = (Some(user.uid.as_raw()), Some(user.gid.as_raw()));
+    match std::os::unix::fs::lchown(path, uid, gid) {
+        // What is temporary may go meanwhile.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        given => given.map_err(Error::io(failed()))?,
+    }
+    if !path.is_symlink() && path.is_dir() {
+        for entry in std::fs::read_dir(path).map_err(Error::io(failed()))? {
+            give_away(&entry.map_err(Error::io(failed()))?.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn start_tunnel(
     place: &Namespace,
     state: &Path,
@@ -149,7 +172,7 @@ fn start_tunnel(
 ) -> Result<Process> {
     let socket = state.join("tunnel.sock");
     let mut command = place.command(workspace::binary("edge-tunnel")?);
-    command.arg("-f").arg("--control").arg(&socket).arg(interface);
+    command.args(["-f", "--user", USER]).arg("--control").arg(&socket).arg(interface);
     clock.into_iter().for_each(|clock| clock.give(&mut command));
     let mut tunnel = place.run().start_process("edge-tunnel", command)?;
     wait::for_value("the tunnel's control socket", READY, || {
@@ -164,11 +187,12 @@ fn start_agent(
     state: &Path,
     (arguments, clock): (&[String], Option<&WallClock>),
 ) -> Result<Process> {
+    give_away(state)?;
     let socket = state.join("agent.sock");
     let mut command = place.command(workspace::binary("edge-agent")?);
     command.arg("--state").arg(state.join("state")).arg("--record").arg(state.join("factory.json"));
     command.arg("--tunnel").arg(state.join("tunnel.sock")).arg("--socket").arg(&socket);
-    command.args(["--metrics", METRICS]);
+    command.args(["--metrics", METRICS, "--user", USER]);
     clock.into_iter().for_each(|clock| clock.give(&mut command));
     command.args(arguments);
     let mut agent = place.run().start_process("edge-agent", command)?;

@@ -11,7 +11,7 @@ mod verona;
 
 pub use appliance::{Appliance, Start};
 pub use center::{Center, PORT as CENTER_PORT};
-pub use edge::{Edge, LISTEN_PORT, METRICS};
+pub use edge::{Edge, LISTEN_PORT, METRICS, USER as EDGE_USER};
 pub use stock::StockClient;
 pub use verona::VeronaClient;
 
