@@ -8,5 +8,6 @@ mod firewall;
 mod hosts;
 mod ipv6;
 mod kernel;
+mod scan;
 mod start;
 mod uplinks;
