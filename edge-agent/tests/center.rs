@@ -208,6 +208,19 @@ fn append_past(state: &Path, edge: Uuid, count: usize) {
             }
         }
     });
+    drop(spool);
+    closed();
+}
+
+/// Waits for the thread of a spool of this process: it may still be beginning a segment, which the agent then finds
+/// half-made.
+fn closed() {
+    wait::until("the spool to be closed", LIMIT, || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let mut names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        !names.any(|name| name.trim() == "spool")
+    })
+    .unwrap();
 }
 
 #[test]
