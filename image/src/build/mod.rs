@@ -205,7 +205,7 @@ fn make_tree<'a>(
     link_applets(&root)?;
     // Where programs expect what lasts until the next start.
     root.link("/run", "var/run")?;
-    root.link("/run/resolv.conf", "etc/resolv.conf")?;
+    root.link("/run/verona/resolv.conf", "etc/resolv.conf")?;
     root.write("usr/lib/os-release", &os_release(plan))?;
     root.link("/usr/lib/os-release", "etc/os-release")?;
     if let Some(trusted) = &plan.firmware_root {
