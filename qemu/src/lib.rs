@@ -6,6 +6,7 @@
 //! [`parts`] starts the product's programs in them, or, with [`firmware`] and [`vm`], the box that they make. What they should do is not known here: that is for the
 //! demo and for `tests/`.
 
+pub mod chaos;
 mod error;
 pub mod firmware;
 pub mod guest;

@@ -4,6 +4,8 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 mod bench;
+#[path = "chaos/command.rs"]
+mod chaos;
 mod cut;
 mod demo;
 mod figures;
@@ -26,6 +28,8 @@ enum Command {
     Test(suite::Arguments),
     /// Measure the data plane against other userspace WireGuard implementations.
     Bench(bench::Arguments),
+    /// Let random faults loose on the product at work, and check what must hold all the same.
+    Chaos(chaos::Arguments),
     /// Replay power cuts during updates and writes of the agent's stores, many more than the tests do.
     Powercut(cut::Arguments),
     /// Measure the firmware: boot times, memory with ten clients, size, time to build.
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => suite::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Powercut(arguments) => cut::run(&arguments),
         Command::Figures(arguments) => figures::run(&arguments),
         Command::Up(arguments) => hand::up(&arguments),

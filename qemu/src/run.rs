@@ -6,6 +6,7 @@
 
 use crate::{Error, Namespace, Process, Result, machine, signals};
 use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -103,6 +104,19 @@ impl Run {
         self.0.keep.store(true, Ordering::Relaxed);
         signals::forget(&self.0.id);
         Ok(())
+    }
+
+    /// Makes the folder `at` of the run a file system of its own in memory, so that it can be full. It goes with the
+    /// run.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn mount_tmpfs(&self, at: &Path, options: &str) -> Result<()> {
+        fs::create_dir_all(at).map_err(Error::io(format!("create {}", at.display())))?;
+        let none = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), at, Some("tmpfs"), none, Some(options))
+            .map_err(Error::os(format!("mount a tmpfs at {}", at.display())))
     }
 
     /// Whether [`Run::keep`] was asked for.
@@ -231,7 +245,18 @@ pub(crate) fn sweep(id: &str) {
             let _ = fs::remove_file(entry.path());
         }
     }
-    let _ = fs::remove_dir_all(Path::new(ROOT).join(id));
+    let dir = Path::new(ROOT).join(id);
+    for mounted in mounts_below(&dir) {
+        let _ = umount2(&mounted, MntFlags::MNT_DETACH);
+    }
+    let _ = fs::remove_dir_all(dir);
+}
+
+/// What [`Run::mount_tmpfs`] has mounted (proc_pid_mountinfo(5): the fifth field).
+fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(dir)).collect()
 }
 
 fn sweep_abandoned(kept_too: bool) -> Result<Vec<String>> {

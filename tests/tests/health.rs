@@ -2,18 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
-use lab::{Run, alone, wait, workspace};
+use lab::{Run, alone, wait};
 use std::collections::BTreeSet;
 use verona_tests::site::{PATIENCE, Site};
 
-/// Whether `edgectl status --check` says yes; the line it says no with.
+/// The line that `edgectl status --check` says no with.
 fn check(site: &Site, check: &str) -> Result<(), String> {
-    let socket = site.edge.agent_socket();
-    let arguments = ["--socket", &socket.to_string_lossy(), "status", "--check", check];
-    let answer = site.net.edge.output(workspace::binary("edgectl").unwrap(), &arguments);
-    answer
-        .map(|text| assert_eq!(text, "", "the exit status is the answer"))
-        .map_err(|error| error.to_string())
+    site.edge.check(check).map_err(|error| error.to_string())
 }
 
 fn metrics(site: &Site) -> String {

@@ -102,6 +102,18 @@ impl Edge {
         ask(&self.place, "edgectl", &all)
     }
 
+    /// Whether `edgectl status --check` holds for `wanted`: `live`, `ready` or `startup`.
+    ///
+    /// # Errors
+    ///
+    /// It does not; the error has the line that says why. Or it says more than its exit status.
+    pub fn check(&self, wanted: &str) -> Result<()> {
+        let socket = self.agent_socket();
+        let arguments = ["--socket", &socket.to_string_lossy(), "status", "--check", wanted];
+        let said = self.place.output(workspace::binary("edgectl")?, &arguments)?;
+        if said.is_empty() { Ok(()) } else { Err(Error::Environment(format!("the check said {said:?}"))) }
+    }
+
     /// How many handshakes were refused for `reason` since the data plane started.
     ///
     /// # Errors
