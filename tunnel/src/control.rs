@@ -46,7 +46,6 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(device: DeviceHandle) -> Self {
-        memory::keep_little();
         Self { device, policies: Mutex::new(()), issuers: Mutex::new(()) }
     }
 

@@ -22,6 +22,7 @@ use crate::link_statistics;
 use crate::local_socket::{self, LocalListener, LocalSocketError};
 use crate::offloads::{Offloads, Switches, self_test};
 use crate::stop::Stop;
+use crate::sys::memory;
 use crate::transaction::{ConfigureError, Snapshot, Transaction};
 use crate::tun::{InterfaceName, Queues, TunError};
 use crate::uapi;
@@ -129,6 +130,9 @@ impl OpenDevice {
     ///
     /// The first step that failed; everything before it is undone.
     pub fn open(config: DeviceConfig) -> Result<Self, StartError> {
+        // Before the self-test, from whose packets glibc would learn to take the buffers of 16 MB from an arena and to
+        // clear them, instead of a mapping that costs nothing until it is used.
+        memory::keep_little();
         let offloads = Arc::new(Offloads::new(config.without));
         self_test::run(&offloads);
         let workers = config.workers.clamp(1, MAX_WORKERS);
