@@ -213,6 +213,7 @@ fn assemble(
                 groups,
             }],
         },
+        logs: edge.logs.clone(),
         update,
     })
 }

@@ -4,10 +4,12 @@
 //! ([`crate::dsse`]), the agent verifies it, stores it and carries it out. Unknown fields are an error that
 //! names the path: a box must not believe that it did what it did not understand.
 
+mod logs;
 mod members;
 pub mod network;
 mod update;
 
+pub use logs::{LogsConfig, SyslogConfig};
 pub use members::{IdentityClient, SiteConfig, check as check_members};
 pub use network::NetworkConfig;
 pub use update::{Day, TimeOfDay, UpdateConfig, Window};
@@ -53,6 +55,9 @@ pub struct EdgeConfig {
     pub allow_shrink: bool,
     /// The data plane.
     pub tunnel: TunnelConfig,
+    /// Where records go besides the center.
+    #[serde(default, skip_serializing_if = "LogsConfig::is_empty")]
+    pub logs: LogsConfig,
     /// The firmware that the box should run; none = the one that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateConfig>,
@@ -74,6 +79,7 @@ impl EdgeConfig {
         }
         config.tunnel.check()?;
         config.network.check()?;
+        config.logs.check()?;
         config.update.as_ref().map_or(Ok(()), UpdateConfig::check)?;
         Ok(config)
     }

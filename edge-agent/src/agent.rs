@@ -32,7 +32,7 @@ use crate::time::{KernelClock, Timekeeper};
 use crate::trial::Trial;
 use crate::update::{self, UpdateInfo, restart};
 use crate::watchdog::Watchdog;
-use crate::{config_poll, push};
+use crate::{config_poll, kernel_log, push, syslog};
 use edge_agent_core::bundle::Rules;
 use edge_agent_core::condition::{Facts, conditions};
 use edge_agent_core::journal::Draft;
@@ -108,6 +108,7 @@ pub struct Agent {
     pub(crate) contact: Arc<Contact>,
     pub(crate) operational: Mutex<Option<Operational>>,
     tunnel_failure: TunnelFailure,
+    syslog_failure: syslog::Failure,
     /// What the updates are doing; none = there are none.
     update: Mutex<Option<UpdateInfo>>,
     recovery: Recovery,
@@ -164,6 +165,7 @@ impl Agent {
             endpoint,
             operational: Mutex::new(operational),
             tunnel_failure: Arc::new(Mutex::new(Some("not connected yet".into()))),
+            syslog_failure: syslog::Failure::default(),
             update: Mutex::default(),
             recovery,
             end: Notify::new(),
@@ -272,6 +274,14 @@ impl Agent {
         tokio::spawn(config_poll::follow(parts.bundles.clone(), self.caller(), journal, acks));
         tokio::spawn(push::run(parts.spool.clone(), edge, self.caller()));
         tokio::spawn(heartbeat::follow(self.clone(), self.caller()));
+        if let Some(device) = &self.settings.kernel_log {
+            let position = self.settings.socket.with_file_name("kernel-log");
+            if let Err(error) = kernel_log::follow(device, position, parts.spool.clone()) {
+                tracing::error!(device = %device.display(), %error, "the kernel's messages do not become records");
+            }
+        }
+        let (wanted, failure) = (parts.bundles.released(), self.syslog_failure.clone());
+        tokio::spawn(syslog::run(parts.spool.clone(), wanted, self.clock.clone(), failure));
         Ok(())
     }
 
@@ -397,6 +407,7 @@ impl Agent {
             clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),
             spool: spool.as_ref().map_or((0, 0), |usage| (usage.octets, usage.quota)),
             spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
+            syslog_failure: self.syslog_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             log_refused: spool.as_ref().map_or(0, |usage| usage.refused),
         };
         State {

@@ -158,7 +158,8 @@ fn tls_config(
     Ok(config)
 }
 
-struct TlsTime(Arc<Clock>);
+/// Certificates are checked at a time that is never before the floor.
+pub(crate) struct TlsTime(pub(crate) Arc<Clock>);
 
 impl fmt::Debug for TlsTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -172,7 +173,8 @@ impl TimeProvider for TlsTime {
     }
 }
 
-fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
+/// Has TCP notice a path that swallows packets.
+pub(crate) fn keep_alive(tcp: &TcpStream) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
     let (idle, interval, count) = KEEPALIVE;
     setsockopt(tcp, sockopt::KeepAlive, &true)?;

@@ -60,6 +60,10 @@ pub struct Settings {
     /// must own the state directory's content and the socket's directory. Left out: nothing is given up.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// Where the kernel's messages come from, `/dev/kmsg` on a box; they become records. Left out: they do not, as
+    /// where the kernel has other users.
+    #[arg(long, value_name = "DEVICE")]
+    pub kernel_log: Option<PathBuf>,
     /// Where Prometheus may read the state, such as 127.0.0.1:9586; a loopback address. Left out: nowhere.
     #[arg(long, value_name = "ADDRESS", value_parser = crate::metrics::loopback)]
     pub metrics: Option<std::net::SocketAddr>,

@@ -3,7 +3,7 @@
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::time::Duration;
 use tokio::process::Command;
 
@@ -45,4 +45,16 @@ pub fn set_watchdog_limit(device: RawFd, limit: Duration) -> io::Result<libc::c_
     // SAFETY: the kernel reads and writes one number of ours, which lives through the call.
     let done = unsafe { libc::ioctl(device, WDIOC_SETTIMEOUT as _, &raw mut seconds) };
     if done == 0 { Ok(seconds) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Octets of a TCP socket that the other side has not acknowledged (`SIOCOUTQ`, tcp(7)).
+///
+/// # Errors
+///
+/// The socket is none of TCP.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the kernel writes one number of ours, which lives through the call.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ as _, &raw mut octets) };
+    if done == 0 { Ok(usize::try_from(octets).unwrap_or(0)) } else { Err(io::Error::last_os_error()) }
 }

@@ -32,6 +32,9 @@ const NEEDED: &[(&str, &str)] = &[
     ("chromium-headless-shell", "chromium-headless-shell"),
     ("/usr/share/fonts/truetype/vlgothic/VL-Gothic-Regular.ttf", "fonts-vlgothic"),
     ("strace", "strace"),
+    ("rsyslogd", "rsyslog"),
+    ("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_gtls.so", "rsyslog-gnutls"),
+    ("/usr/lib/x86_64-linux-gnu/rsyslog/lmnsd_ossl.so", "rsyslog-openssl"),
     // The firmware image is built and booted: what makes it comes by apt into a cache of the builder's own.
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's own way to fail")]
 
+pub mod collector;
 pub mod flood;
 pub mod forgery;
 pub mod fuzz;

@@ -10,6 +10,7 @@ use crate::init::new_key;
 use crate::private_file;
 use anyhow::Context as _;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use verona_contract::api::{
     NewStockBox, Owner, PSK_ROOT, StateChanged, StockBox, StockBoxCreated,
 };
 use verona_contract::base64::Octets;
-use verona_contract::config::{NetworkConfig, OwnerCode};
+use verona_contract::config::{ConfigError, LogsConfig, NetworkConfig, OwnerCode};
 use verona_contract::key::Secret;
 use verona_contract::provisioning::FactoryRecord;
 use zeroize::Zeroizing;
@@ -105,7 +106,10 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
             let path = format!("{ADMIN_EDGES}/{id}");
             run(access, async |api| api.get::<Edge>(&path, &[]).await, show::edge)?;
         }
-        EdgeCommand::Network { id, set } => edge_network(access, id, set.as_deref())?,
+        EdgeCommand::Network { id, set } => {
+            edge_part(access, (id, "network"), set.as_deref(), NetworkConfig::check)?;
+        }
+        EdgeCommand::Logs { id, set } => edge_part(access, (id, "logs"), set.as_deref(), LogsConfig::check)?,
         EdgeCommand::AllowShrink { id } => {
             let path = format!("{ADMIN_EDGES}/{id}/{ALLOW_SHRINK}");
             run(access, async |api| api.post::<Edge>(&path, &()).await, show::edge)?;
@@ -114,18 +118,23 @@ pub(super) fn edge(access: &Access, command: EdgeCommand) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn edge_network(access: &Access, id: Uuid, set: Option<&Path>) -> anyhow::Result<()> {
-    let path = format!("{ADMIN_EDGES}/{id}/network");
+/// Shows a part of an edge's configuration, or replaces it by what is in the file `set`.
+fn edge_part<T: Serialize + DeserializeOwned>(
+    access: &Access,
+    (id, part): (Uuid, &str),
+    set: Option<&Path>,
+    check: fn(&T) -> Result<(), ConfigError>,
+) -> anyhow::Result<()> {
+    let path = format!("{ADMIN_EDGES}/{id}/{part}");
     let Some(file) = set else {
-        run(access, async |api| api.get::<NetworkConfig>(&path, &[]).await, show::network)?;
+        run(access, async |api| api.get::<T>(&path, &[]).await, show::part)?;
         return Ok(());
     };
     let json = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut json = serde_json::Deserializer::from_slice(&json);
-    let network: NetworkConfig =
-        serde_path_to_error::deserialize(&mut json).with_context(|| file.display().to_string())?;
-    network.check().with_context(|| file.display().to_string())?;
-    run(access, async |api| api.post::<NetworkConfig>(&path, &network).await, show::network)?;
+    let new: T = serde_path_to_error::deserialize(&mut json).with_context(|| file.display().to_string())?;
+    check(&new).with_context(|| file.display().to_string())?;
+    run(access, async |api| api.post::<T>(&path, &new).await, show::part)?;
     Ok(())
 }
 

@@ -228,6 +228,15 @@ enum EdgeCommand {
         #[arg(long, value_name = "FILE")]
         set: Option<PathBuf>,
     },
+    /// Show where an edge's records go besides the center as JSON, or replace it: a customer's collector, by syslog
+    /// over TLS.
+    Logs {
+        /// The edge.
+        id: Uuid,
+        /// A file with the new one. An empty one, `{}`, is none.
+        #[arg(long, value_name = "FILE")]
+        set: Option<PathBuf>,
+    },
     /// Let the edge's next configuration remove most of what it has; without leave it takes that for an accident.
     AllowShrink {
         /// The edge.

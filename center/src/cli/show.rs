@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
+use serde::Serialize;
 use std::path::Path;
 use verona_contract::api::{
     ChainReport, Client, ClientAction, ClientCreated, ClientDetail, ClientState, ConfigState, CrlSummary,
     Edge, EdgeCreated, EdgeHealth, EdgeProof, LogAlarm, Nat, Owner, Rejected, StateChanged, StockBox,
     StockBoxCreated, UplinkFacts, Versions,
 };
-use verona_contract::config::NetworkConfig;
 use verona_contract::log::Record;
 
 /// `2026-01-31 09:00:00.123 JST`. JST has had no daylight saving time since 1951: the offset is enough.
@@ -108,9 +108,9 @@ fn duration(seconds: u64) -> String {
     format!("{days} d {hours} h {minutes} min")
 }
 
-pub(super) fn network(network: &NetworkConfig) {
+pub(super) fn part<T: Serialize>(part: &T) {
     // Plain data always encodes.
-    println!("{}", serde_json::to_string_pretty(network).unwrap_or_default());
+    println!("{}", serde_json::to_string_pretty(part).unwrap_or_default());
 }
 
 pub(super) fn edge_created(created: &EdgeCreated, record: Option<&Path>) {

@@ -5,7 +5,7 @@ use crate::heartbeats::Heard;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 use verona_contract::api::{ConfigAck, Edge, EdgeHealth};
-use verona_contract::config::NetworkConfig;
+use verona_contract::config::{LogsConfig, NetworkConfig};
 use verona_contract::ipnet::IpNet;
 use verona_contract::key::PublicKey;
 
@@ -40,6 +40,8 @@ pub(crate) struct EdgeRow {
     pub(crate) tunnel_key: Option<PublicKey>,
     /// Its own network.
     pub(crate) network: NetworkConfig,
+    /// Where its records go besides the center.
+    pub(crate) logs: LogsConfig,
     last_seen_ns: Option<i64>,
     config_seq: i64,
     confirmed_seq: Option<i64>,
@@ -119,7 +121,7 @@ const SELECT: &str =
     (SELECT max(seq) FROM config_ack WHERE edge = edge.id AND state = 'confirmed'), allow_shrink,
     (SELECT json_object('seq', seq, 'state', state, 'rejected', json(rejected), 'applied_at_ns', applied_ns)
         FROM config_ack WHERE edge = edge.id ORDER BY arrived_ns DESC LIMIT 1),
-    coalesce(network, '{}') FROM edge";
+    coalesce(network, '{}'), coalesce(logs, '{}') FROM edge";
 
 /// Registers an edge. False when the serial number or the fingerprint is taken.
 ///
@@ -236,6 +238,17 @@ pub(crate) fn set_network(
     Ok(())
 }
 
+/// Replaces where the records of an edge go besides the center.
+///
+/// # Errors
+///
+/// [`DbError`].
+pub(crate) fn set_logs(transaction: &Transaction<'_>, id: Uuid, logs: &LogsConfig) -> Result<(), DbError> {
+    let sql = "UPDATE edge SET logs = ?2 WHERE id = ?1";
+    transaction.execute(sql, params![id.to_string(), to_json(logs)?])?;
+    Ok(())
+}
+
 /// Stores how far an admin's leave to shrink has come.
 ///
 /// # Errors
@@ -285,5 +298,6 @@ fn edge(row: &Row<'_>) -> rusqlite::Result<EdgeRow> {
         },
         outcome: if row.get::<_, Option<String>>(17)?.is_some() { Some(json(row, 17)?) } else { None },
         network: json(row, 18)?,
+        logs: json(row, 19)?,
     })
 }

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("schema.sql"),
     include_str!("changes.sql"),
     include_str!("groups.sql"),
@@ -39,6 +39,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("firmware.sql"),
     include_str!("stock.sql"),
     include_str!("heartbeat.sql"),
+    include_str!("logs.sql"),
 ];
 
 /// Idle reading connections that are kept.

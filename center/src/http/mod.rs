@@ -73,6 +73,7 @@ fn routes_and_document() -> (Router<Arc<Center>>, Document) {
         .routes(routes!(admin::edges::list, admin::edges::create))
         .routes(routes!(admin::edges::show))
         .routes(routes!(admin::edges::network, admin::edges::set_network))
+        .routes(routes!(admin::edges::logs, admin::edges::set_logs))
         .routes(routes!(admin::edges::allow_shrink))
         .routes(routes!(admin::firmware::rings, admin::firmware::set_ring))
         .routes(routes!(admin::firmware::of_edge, admin::firmware::change))

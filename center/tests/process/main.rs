@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "the fixture is one module of one test binary")]
 
 mod clients;
+mod collector;
 mod est;
 mod firmware;
 mod fixture;

@@ -6,7 +6,7 @@ use verona_contract::config::{EdgeConfig, PAYLOAD_TYPE};
 use verona_contract::dsse::Envelope;
 
 /// The edge's configuration after number `has`.
-fn config(center: &Center, edge: &Tls, has: u64) -> EdgeConfig {
+pub(crate) fn config(center: &Center, edge: &Tls, has: u64) -> EdgeConfig {
     let fields = format!("If-None-Match: \"{has}\"\r\nPrefer: wait=20");
     let answer = center.call(Some(edge), "GET", "/v1/edge/config", &fields, |_| Vec::new());
     assert_eq!(answer.status, 200, "{}", answer.problem());

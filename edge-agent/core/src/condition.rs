@@ -45,6 +45,8 @@ pub enum Code {
     SpoolDamaged,
     /// The center refused log records, which were set aside.
     LogRefused,
+    /// The customer's collector does not get its records.
+    SyslogUnreachable,
     /// The center answers and does not accept this box as an enrolled edge.
     CenterRefuses,
     /// The tunnel answers and carries out something else than the configuration in force.
@@ -55,7 +57,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotEnrolled,
         Self::CertificateExpired,
         Self::CenterUnreachable,
@@ -72,6 +74,7 @@ impl Code {
         Self::Spool80,
         Self::SpoolDamaged,
         Self::LogRefused,
+        Self::SyslogUnreachable,
         Self::CenterRefuses,
         Self::TunnelUnfilled,
         Self::TunnelStuck,
@@ -97,6 +100,7 @@ impl Code {
             Self::Spool80 => "spool-80",
             Self::SpoolDamaged => "spool-damaged",
             Self::LogRefused => "log-refused",
+            Self::SyslogUnreachable => "syslog-unreachable",
             Self::CenterRefuses => "center-refuses",
             Self::TunnelUnfilled => "tunnel-unfilled",
             Self::TunnelStuck => "tunnel-stuck",
@@ -189,6 +193,8 @@ pub struct Facts {
     pub spool_damaged: usize,
     /// Log records that the center refused.
     pub log_refused: u64,
+    /// Why the customer's collector does not get its records; none = it does, or there is none.
+    pub syslog_failure: Option<String>,
 }
 
 /// What is wrong, in a fixed order: first what explains the rest.
@@ -271,6 +277,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
             &format!("{count} records refused by the center, kept in spool/refused*.jsonl"),
         );
     }
+    if let Some(reason) = &facts.syslog_failure {
+        add(Code::SyslogUnreachable, reason);
+    }
     found
 }
 
@@ -292,7 +301,7 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 21] = [
+        let changes: [(&str, Change); 22] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
@@ -310,6 +319,7 @@ mod tests {
             ("spool-80", |f, _| f.spool = (80, 100)),
             ("spool-damaged", |f, _| f.spool_damaged = 1),
             ("log-refused", |f, _| f.log_refused = 1),
+            ("syslog-unreachable", |f, _| f.syslog_failure = Some("refused".into())),
             ("center-refuses", |f, _| f.center_refusal = Some("this certificate is revoked".into())),
             ("tunnel-stuck", |f, _| f.tunnel_stuck = Some("no turn".into())),
             ("tunnel-unfilled", |f, _| f.tunnel_seq = None),

@@ -158,27 +158,40 @@ impl Spool {
     ///
     /// [`StoreError`] when the segment cannot be read.
     pub fn unsent(&self, stream: Stream) -> Result<Vec<Record>, StoreError> {
+        self.beyond(stream, |row| Some(row.sent))
+    }
+
+    /// The same of those that the customer's collector does not have; none if it gets none of this stream.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the segment cannot be read.
+    pub fn unforwarded(&self, stream: Stream) -> Result<Vec<Record>, StoreError> {
+        self.beyond(stream, |row| row.forwarded)
+    }
+
+    fn beyond(
+        &self,
+        stream: Stream,
+        cursor: impl Fn(&Row) -> Option<u64>,
+    ) -> Result<Vec<Record>, StoreError> {
+        let next = || {
+            let rows = self.shared.rows();
+            let row = rows.row(stream);
+            let number = cursor(row)?;
+            row.next_beyond(number).map(|(path, length)| (path, length, number))
+        };
         loop {
-            let (path, length, sent) = {
-                let rows = self.shared.rows();
-                let row = rows.row(stream);
-                let Some((path, length)) = row.next_unsent() else { return Ok(Vec::new()) };
-                (path, length, row.sent)
-            };
+            let Some((path, length, number)) = next() else { return Ok(Vec::new()) };
             match row::read_records(&path, length) {
                 Ok(mut records) => {
-                    records.retain(|record| record.seq > sent);
+                    records.retain(|record| record.seq > number);
                     return Ok(records);
                 }
-                // It has just made room for newer ones.
+                // It has just made room for newer ones, or the other reader was the last that wanted it.
                 Err(error)
                     if error.kind() == std::io::ErrorKind::NotFound
-                        && self
-                            .shared
-                            .rows()
-                            .row(stream)
-                            .next_unsent()
-                            .is_some_and(|next| next.0 != path) => {}
+                        && next().is_none_or(|next| next.0 != path) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -194,7 +207,7 @@ impl Spool {
         let (path, length) = {
             let rows = self.shared.rows();
             let (path, length) = rows.row(stream).open_segment();
-            match rows.row(stream).next_unsent() {
+            match rows.row(stream).next_beyond(rows.row(stream).sent) {
                 Some((oldest, _)) if oldest != path => (path.to_owned(), length),
                 _ => return Ok(Vec::new()),
             }
@@ -216,6 +229,54 @@ impl Spool {
         };
         store::replace(&self.shared.directory.join(row::CURSORS), &cursors)?;
         gone.iter().try_for_each(|path| store::remove(path))
+    }
+
+    /// Which streams a customer's collector gets from now on: what it gets is kept until it has it, as long as there is
+    /// room. A stream that is new to it begins with what is still here. Writes the disk: not for an async task.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; after a restart the collector then gets some records again.
+    pub fn forward(&self, streams: &[Stream]) -> Result<(), StoreError> {
+        {
+            let mut rows = self.shared.rows();
+            for stream in Stream::ALL {
+                let row = rows.row_mut(stream);
+                row.forwarded = streams.contains(&stream).then(|| row.forwarded.unwrap_or(0));
+            }
+        }
+        self.save_forwarded()
+    }
+
+    /// Up to which number the collector has the records of `stream`, 0 = it had none yet; none = it gets none.
+    #[must_use]
+    pub fn collector_has(&self, stream: Stream) -> Option<u64> {
+        self.shared.rows().row(stream).forwarded
+    }
+
+    /// Notes that the collector has the records of `stream` up to `seq`. Writes the disk: not for an async task.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], as with [`Spool::forward`].
+    pub fn forwarded(&self, stream: Stream, seq: u64) -> Result<(), StoreError> {
+        let gone = {
+            let mut rows = self.shared.rows();
+            let row = rows.row_mut(stream);
+            row.forwarded = row.forwarded.map(|before| before.max(seq));
+            row.release_sent()
+        };
+        self.save_forwarded()?;
+        gone.iter().try_for_each(|path| store::remove(path))
+    }
+
+    fn save_forwarded(&self) -> Result<(), StoreError> {
+        let path = self.shared.directory.join(row::FORWARDED);
+        let cursors = self.shared.rows().forwarded();
+        match cursors {
+            Some(cursors) => store::replace(&path, &cursors),
+            None => store::remove(&path),
+        }
     }
 
     /// Keeps a copy of records that the center refuses. [`Spool::sent`] then lets the others pass: the place in

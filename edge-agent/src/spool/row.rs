@@ -8,7 +8,7 @@ use crate::store::{self, StoreError};
 use edge_agent_core::journal::Draft;
 use edge_agent_core::spool::chain::Head;
 use edge_agent_core::spool::quota::{self, Holding, Span};
-use edge_agent_core::spool::segment::{self, End, HEADER, Header, MIN_FRAME};
+use edge_agent_core::spool::segment::{self, End, HEADER, Header, MIN_FRAME, ROTATE_AT};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -21,6 +21,13 @@ const MAX_FILE: usize = 64 * 1024 * 1024;
 
 /// Where the center's progress is remembered. Losing it costs sending some records again.
 pub(super) const CURSORS: &str = "sent.json";
+
+/// The same of the customer's collector.
+pub(super) const FORWARDED: &str = "forwarded.json";
+
+/// Octets of one stream that the center has and the collector does not, before the oldest go: a collector that is away
+/// takes no room from records that nobody has.
+const WAITING: u64 = 4 * ROTATE_AT;
 
 /// Why the spool cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +67,8 @@ pub(super) struct Row {
     pub(super) head: Head,
     /// The center has the records up to this number.
     pub(super) sent: u64,
+    /// So has the customer's collector; none = there is none.
+    pub(super) forwarded: Option<u64>,
     segments: Vec<Segment>,
     lost: Vec<RangeInclusive<u64>>,
 }
@@ -81,7 +90,13 @@ impl Rows {
         // A cursor that does not read only means that some records are sent twice, which the center sees.
         let cursors = store::read_replaceable(&directory.join(CURSORS), 4096)?.unwrap_or_default();
         let cursors: Cursors = serde_json::from_slice(&cursors).unwrap_or_default();
-        let open = |stream| Row::open(directory, edge, stream, &names, &cursors);
+        let forwarded = store::read_replaceable(&directory.join(FORWARDED), 4096)?;
+        let forwarded = forwarded.map(|json| serde_json::from_slice::<Cursors>(&json).unwrap_or_default());
+        let open = |stream| {
+            let mut row = Row::open(directory, edge, stream, &names, &cursors)?;
+            row.forwarded = forwarded.as_ref().and_then(|cursors| cursors.0.get(&stream)).copied();
+            Ok::<_, OpenError>(row)
+        };
         let [flow, system, auth, audit] = Stream::ALL;
         let rows = [open(flow)?, open(system)?, open(auth)?, open(audit)?];
         let damaged = list(directory)?.iter().filter(|name| name.ends_with(".damaged")).count();
@@ -105,6 +120,13 @@ impl Rows {
         let cursors = Cursors(self.rows.iter().map(|row| (row.stream, row.sent)).collect());
         // A map of numbers always encodes.
         serde_json::to_vec(&cursors).unwrap_or_default()
+    }
+
+    /// The collector's, of the streams that it gets; none = it gets none.
+    pub(super) fn forwarded(&self) -> Option<Vec<u8>> {
+        let got = self.rows.iter().filter_map(|row| Some((row.stream, row.forwarded?)));
+        let cursors = Cursors(got.collect());
+        (!cursors.0.is_empty()).then(|| serde_json::to_vec(&cursors).unwrap_or_default())
     }
 
     /// What each stream holds.
@@ -157,8 +179,15 @@ impl Row {
         cursors: &Cursors,
     ) -> Result<Self, OpenError> {
         let sent = cursors.0.get(&stream).copied().unwrap_or(0);
-        let mut row =
-            Self { stream, edge, head: Head::GENESIS, sent, segments: Vec::new(), lost: Vec::new() };
+        let mut row = Self {
+            stream,
+            edge,
+            head: Head::GENESIS,
+            sent,
+            forwarded: None,
+            segments: Vec::new(),
+            lost: Vec::new(),
+        };
         // Set while the row ends in damage: the first number that certainly never was.
         let mut resume_at = None;
         let prefix = format!("{stream}-");
@@ -240,9 +269,10 @@ impl Row {
         }
     }
 
-    pub(super) fn next_unsent(&self) -> Option<(PathBuf, u64)> {
+    /// The segment with the first record beyond `number`, and how much of it counts.
+    pub(super) fn next_beyond(&self, number: u64) -> Option<(PathBuf, u64)> {
         let spans: Vec<Span> = self.segments.iter().map(|segment| segment.span).collect();
-        let segment = &self.segments[quota::next_unsent(&spans, self.sent)?];
+        let segment = &self.segments[quota::next_unsent(&spans, number)?];
         Some((segment.path.clone(), segment.length))
     }
 
@@ -262,10 +292,17 @@ impl Row {
         self.segments.retain(|segment| segment.path != path);
     }
 
-    /// Forgets the segments that are wholly sent and tells their files.
+    /// Forgets the segments that whoever wants them has, and tells their files.
     pub(super) fn release_sent(&mut self) -> Vec<PathBuf> {
         let spans: Vec<Span> = self.segments.iter().map(|segment| segment.span).collect();
-        let count = quota::deletable(&spans, self.sent);
+        let sent = quota::deletable(&spans, self.sent);
+        let both = self.forwarded.map_or(sent, |number| sent.min(quota::deletable(&spans, number)));
+        let mut waiting: u64 = self.segments[both..sent].iter().map(|segment| segment.length).sum();
+        let mut count = both;
+        while waiting > WAITING {
+            waiting -= self.segments[count].length;
+            count += 1;
+        }
         self.segments.drain(..count).map(|segment| segment.path).collect()
     }
 }

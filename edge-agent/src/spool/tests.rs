@@ -298,3 +298,46 @@ async fn what_the_center_refuses_is_kept_within_bounds() {
     close(spool).await;
     assert_eq!(open(directory.path()).usage().refused, usage, "counted the same after a restart");
 }
+
+#[tokio::test]
+async fn a_collector_that_is_away_costs_the_center_nothing_and_hears_of_what_went() {
+    let directory = tempfile::tempdir().unwrap();
+    let spool = open_with(directory.path(), EDGE, 64 * 1024 * 1024).unwrap();
+    spool.forward(&[Stream::Flow]).unwrap();
+    assert_eq!((spool.collector_has(Stream::Flow), spool.collector_has(Stream::Audit)), (Some(0), None));
+    // Some ten segments, all of which the center gets.
+    let body = "x".repeat(8000);
+    for _ in 0..13 {
+        let hundred = (0..100).map(|_| spool.append(draft(Stream::Flow, body.clone())));
+        for appended in futures_util::future::join_all(hundred).await {
+            appended.unwrap();
+        }
+    }
+    let sent = drain(&spool, Stream::Flow);
+    assert_eq!(sent.len(), 1300);
+    let kept = spool.usage().octets;
+    assert!(kept < 6 * 1024 * 1024, "{kept} octets wait for the collector alone");
+
+    // After a restart it goes on with what is there; the first it gets tells what went.
+    close(spool).await;
+    let spool = open_with(directory.path(), EDGE, 64 * 1024 * 1024).unwrap();
+    let first = spool.unforwarded(Stream::Flow).unwrap().first().map(|record| record.seq).unwrap();
+    assert!(first > 1, "something went");
+    let mut next = first;
+    loop {
+        let batch = spool.unforwarded(Stream::Flow).unwrap();
+        let Some(last) = batch.last().map(|record| record.seq) else { break };
+        for record in batch {
+            assert_eq!(record.seq, next);
+            next += 1;
+        }
+        spool.forwarded(Stream::Flow, last).unwrap();
+    }
+    assert_eq!(next, 1301);
+    assert!(spool.usage().octets < 2 * 1024 * 1024, "now nobody wants them any more");
+    assert_eq!(spool.unforwarded(Stream::Audit).unwrap(), []);
+
+    // No collector any more: nothing is kept for it.
+    spool.forward(&[]).unwrap();
+    assert_eq!(spool.collector_has(Stream::Flow), None);
+}

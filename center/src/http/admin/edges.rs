@@ -17,7 +17,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use uuid::Uuid;
 use verona_contract::api::{Edge, EdgeCreated, NewEdge};
-use verona_contract::config::NetworkConfig;
+use verona_contract::config::{LogsConfig, NetworkConfig};
 use verona_contract::key::Secret;
 use verona_contract::problem::Problem;
 
@@ -158,6 +158,48 @@ pub(crate) async fn set_network(
         .await?;
     center.composer.mark(owner);
     Ok(axum::Json(network))
+}
+
+/// Where the edge's records go besides the center.
+#[utoipa::path(get, path = "/v1/admin/edges/{id}/logs", tag = "administration",
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, description = "As in its configuration", body = serde_json::Value),
+        (status = 404, body = Problem)))]
+pub(crate) async fn logs(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+) -> Result<axum::Json<LogsConfig>, Failure> {
+    let id = parse(&id)?;
+    let edge = center.db.read(move |db| edges::by_id(db, caller.scope, id)).await?;
+    Ok(axum::Json(edge.ok_or_else(|| unknown(id))?.logs))
+}
+
+/// Replaces where the edge's records go besides the center: a customer's collector, by syslog over TLS.
+#[utoipa::path(post, path = "/v1/admin/edges/{id}/logs", tag = "administration",
+    request_body(content = serde_json::Value, description = "As in its configuration"),
+    params(("id" = Uuid, Path, description = "The edge")),
+    responses((status = 200, description = "As it is stored", body = serde_json::Value),
+        (status = 400, body = Problem), (status = 404, body = Problem)))]
+pub(crate) async fn set_logs(
+    State(center): State<Arc<Center>>,
+    caller: Administrator,
+    Path(id): Path<String>,
+    Json(logs): Json<LogsConfig>,
+) -> Result<axum::Json<LogsConfig>, Failure> {
+    let id = parse(&id)?;
+    logs.check().map_err(|error| Failure::bad(error.to_string()))?;
+    let (scope, stored) = (caller.scope, logs.clone());
+    let owner = center
+        .db
+        .write(move |transaction| {
+            let edge = edges::by_id(transaction, scope, id)?.ok_or_else(|| unknown(id))?;
+            edges::set_logs(transaction, id, &stored)?;
+            Ok::<_, Failure>(edge.owner)
+        })
+        .await?;
+    center.composer.mark(owner);
+    Ok(axum::Json(logs))
 }
 
 /// Lets the next configuration of an edge remove most of what it has: edges take such a one for an accident.

@@ -24,6 +24,7 @@ impl Code {
             Self::Spool80 => ("The log store is almost full", "ログの保存領域が残りわずかです"),
             Self::SpoolDamaged => ("A part of the log is damaged", "ログの一部が壊れています"),
             Self::LogRefused => ("The center refused log records", "センターがログの一部を拒否しました"),
+            Self::SyslogUnreachable => ("The log collector is not reached", "ログの転送先に接続できません"),
             Self::CenterRefuses => ("The center does not accept this box", "センターが本機を受け付けません"),
             Self::TunnelUnfilled => {
                 ("The tunnel has not taken the configuration", "トンネルに設定が反映されていません")
