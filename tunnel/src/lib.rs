@@ -53,7 +53,7 @@ mod uapi;
 mod udp;
 
 pub use commands::Stopped;
-pub use confined::confine;
+pub use confined::{ConfineError, confine};
 pub use data_plane::{StopReason, Unfinished};
 pub use device::{
     DEFAULT_MTU, Device, DeviceConfig, DeviceHandle, Events, Interface, OpenDevice, StartError, UapiSocket,

@@ -1,7 +1,7 @@
 //! Random faults against the product at work, and what must hold all the same.
 //!
 //! Each episode is a few overlapping faults of [`Schedule`], with clients under load, records written and a client
-//! disabled or enabled meanwhile. When the faults are over, within [`BACK`]: who may be in is in; later, when the
+//! disabled or enabled meanwhile. When the faults are over, within 15 s: who may be in is in; later, when the
 //! center was heard again: who may not is not, the edge has the newest configuration, every record that was
 //! acknowledged is at the center once, and the status says that all is well. While a fault is in force the status may
 //! not deny it.
