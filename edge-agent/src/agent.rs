@@ -406,6 +406,7 @@ impl Agent {
             time_servers_doubt: self.timekeeper.doubt(),
             clock_doubt: (!verdict.trusted()).then(|| verdict.to_string()),
             spool: spool.as_ref().map_or((0, 0), |usage| (usage.octets, usage.quota)),
+            storage_failure: spool.as_ref().and_then(|usage| usage.failure.clone()),
             spool_damaged: spool.as_ref().map_or(0, |usage| usage.damaged),
             syslog_failure: self.syslog_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             log_refused: spool.as_ref().map_or(0, |usage| usage.refused),

@@ -7,6 +7,7 @@
 //! demo and for `tests/`.
 
 pub mod chaos;
+mod disk;
 mod error;
 pub mod firmware;
 pub mod guest;
@@ -30,6 +31,7 @@ pub mod web;
 mod wiretap;
 pub mod workspace;
 
+pub use disk::Disk;
 pub use error::{Error, Result};
 pub use impairment::Impairment;
 pub use namespace::Namespace;

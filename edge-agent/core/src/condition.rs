@@ -41,6 +41,8 @@ pub enum Code {
     /// The spool is over 80 % of its quota.
     #[serde(rename = "spool-80")]
     Spool80,
+    /// The disk refuses what is to be kept: log records are not taken.
+    StorageFailed,
     /// A damaged part of the spool was set aside.
     SpoolDamaged,
     /// The center refused log records, which were set aside.
@@ -57,7 +59,7 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotEnrolled,
         Self::CertificateExpired,
         Self::CenterUnreachable,
@@ -72,6 +74,7 @@ impl Code {
         Self::ClockUnsynced,
         Self::TimeServersLost,
         Self::Spool80,
+        Self::StorageFailed,
         Self::SpoolDamaged,
         Self::LogRefused,
         Self::SyslogUnreachable,
@@ -98,6 +101,7 @@ impl Code {
             Self::ClockUnsynced => "clock-unsynced",
             Self::TimeServersLost => "time-servers-lost",
             Self::Spool80 => "spool-80",
+            Self::StorageFailed => "storage-failed",
             Self::SpoolDamaged => "spool-damaged",
             Self::LogRefused => "log-refused",
             Self::SyslogUnreachable => "syslog-unreachable",
@@ -189,6 +193,8 @@ pub struct Facts {
     pub time_servers_doubt: Option<String>,
     /// Octets of the spool in use, and its quota.
     pub spool: (u64, u64),
+    /// Why the last record was not written; none = it was.
+    pub storage_failure: Option<String>,
     /// Segments set aside.
     pub spool_damaged: usize,
     /// Log records that the center refused.
@@ -267,6 +273,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     if used.saturating_mul(5) >= quota.saturating_mul(4) && quota > 0 {
         add(Code::Spool80, &format!("{used} of {quota} octets in use"));
     }
+    if let Some(reason) = &facts.storage_failure {
+        add(Code::StorageFailed, reason);
+    }
     if facts.spool_damaged > 0 {
         add(Code::SpoolDamaged, &format!("{} segments set aside", facts.spool_damaged));
     }
@@ -301,7 +310,7 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 22] = [
+        let changes: [(&str, Change); 23] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
@@ -317,6 +326,7 @@ mod tests {
             ("clock-unsynced", |f, _| f.clock_doubt = Some("1970".into())),
             ("time-servers-lost", |f, _| f.time_servers_doubt = Some("silent".into())),
             ("spool-80", |f, _| f.spool = (80, 100)),
+            ("storage-failed", |f, _| f.storage_failure = Some("read-only".into())),
             ("spool-damaged", |f, _| f.spool_damaged = 1),
             ("log-refused", |f, _| f.log_refused = 1),
             ("syslog-unreachable", |f, _| f.syslog_failure = Some("refused".into())),

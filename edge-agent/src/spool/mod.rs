@@ -87,6 +87,9 @@ pub struct Usage {
     pub quota: u64,
     /// Segments set aside because they were damaged.
     pub damaged: usize,
+    /// Why the last records were not written; none = they were.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// Records set aside because the center refuses them, as far as they are still on the disk.
     pub refused: u64,
     /// By stream.
@@ -328,6 +331,7 @@ impl Spool {
             octets: rows.octets(),
             quota: self.shared.quota,
             damaged: rows.damaged,
+            failure: rows.failure.clone(),
             refused: self.shared.refused().count(),
             streams: Stream::ALL.into_iter().map(|one| (one, stream(rows.row(one)))).collect(),
         }

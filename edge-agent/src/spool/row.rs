@@ -79,6 +79,8 @@ pub(super) struct Rows {
     rows: [Row; 4],
     /// Files set aside, now and before.
     pub(super) damaged: usize,
+    /// Why the last group was not written; none = it was.
+    pub(super) failure: Option<String>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -100,7 +102,7 @@ impl Rows {
         let [flow, system, auth, audit] = Stream::ALL;
         let rows = [open(flow)?, open(system)?, open(auth)?, open(audit)?];
         let damaged = list(directory)?.iter().filter(|name| name.ends_with(".damaged")).count();
-        Ok(Self { rows, damaged })
+        Ok(Self { rows, damaged, failure: None })
     }
 
     pub(super) fn row(&self, stream: Stream) -> &Row {

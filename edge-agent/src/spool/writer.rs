@@ -4,6 +4,7 @@
 //! was durable before and the appenders are told, so that the next attempt begins from a sound end.
 
 use super::{Append, AppendError, Shared, StampSource, row};
+use crate::center::chain;
 use crate::store::{self, StoreError};
 use edge_agent_core::journal::Draft;
 use edge_agent_core::spool::quota::{self, Room};
@@ -81,10 +82,12 @@ impl Writer {
                 Ok(()) => waiting.push((record.seq, answer)),
             }
         }
-        if let Err(error) = self.commit(stream, length, &frames) {
-            tracing::error!(stream = stream.as_str(), error = %error, "log spool cannot write");
+        let failure = self.commit(stream, length, &frames).err().map(|error| chain(&error));
+        self.shared.rows().failure.clone_from(&failure);
+        if let Some(error) = failure {
+            tracing::error!(stream = stream.as_str(), error, "log spool cannot write");
             for (_, answer) in waiting {
-                let _ = answer.send(Err(AppendError::Disk(error.to_string())));
+                let _ = answer.send(Err(AppendError::Disk(error.clone())));
             }
             return;
         }

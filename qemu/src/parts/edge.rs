@@ -41,7 +41,10 @@ impl Edge {
         std::fs::create_dir_all(&state).map_err(Error::io(format!("create {}", state.display())))?;
         give_away(&state)?;
         let kept = state.join("factory.json");
-        std::fs::copy(record, &kept).map_err(Error::io(format!("copy {}", record.display())))?;
+        let copied = || format!("copy {}", record.display());
+        std::fs::copy(record, &kept).map_err(Error::io(copied()))?;
+        // A box has it from the factory.
+        std::fs::File::open(&kept).and_then(|file| file.sync_all()).map_err(Error::io(copied()))?;
         let tunnel = start_tunnel(place, &state, &interface, None)?;
         let agent = start_agent(place, &state, (&[], None))?;
         Ok(Self {

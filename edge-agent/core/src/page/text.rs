@@ -22,6 +22,7 @@ impl Code {
             Self::ClockUnsynced => ("The clock is not trusted", "時刻が同期していません"),
             Self::TimeServersLost => ("Time servers tell no time", "時刻サーバーから時刻を取得できません"),
             Self::Spool80 => ("The log store is almost full", "ログの保存領域が残りわずかです"),
+            Self::StorageFailed => ("The disk cannot be written", "ディスクに書き込めません"),
             Self::SpoolDamaged => ("A part of the log is damaged", "ログの一部が壊れています"),
             Self::LogRefused => ("The center refused log records", "センターがログの一部を拒否しました"),
             Self::SyslogUnreachable => ("The log collector is not reached", "ログの転送先に接続できません"),
