@@ -239,6 +239,49 @@ async fn a_full_spool_lets_the_least_important_go_and_says_so() {
     }
 }
 
+/// A month without the center: a start each day, and a clock that is lost, jumps ahead and comes back.
+#[tokio::test]
+async fn thirty_days_without_the_center() {
+    const DAY: i64 = 86_400_000_000_000;
+    let clock_on = |day: i64| match day {
+        7..=9 => 0,
+        15..=18 => 4000 * DAY,
+        day => (20_000 + day) * DAY,
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut ordered = Vec::new();
+    for day in 0..30 {
+        let ticks = AtomicU64::new(0);
+        let stamps = Box::new(move || {
+            let tick = ticks.fetch_add(1, Ordering::Relaxed);
+            let time_ns = clock_on(day) + tick.cast_signed();
+            let boot = Uuid::from_u128(day.cast_unsigned().into());
+            Stamp { edge: EDGE, boot, time_ns, monotonic_ns: tick, clock_synced: clock_on(day) > 0 }
+        });
+        let spool = Spool::open(directory.path().join("spool"), EDGE, MIN_QUOTA, stamps).unwrap();
+        for number in 0..5 {
+            let body = format!("day {day} order {number}");
+            spool.append(draft(Stream::Audit, &body)).await.unwrap();
+            ordered.push(body);
+        }
+        let users = (0..20).map(|user| spool.append(draft(Stream::Auth, format!("day {day} user {user}"))));
+        assert!(futures_util::future::join_all(users).await.iter().all(Result::is_ok));
+        flood(&spool, Stream::Flow, 300).await;
+        assert!(spool.usage().octets <= MIN_QUOTA, "day {day}");
+        close(spool).await;
+    }
+    let spool = open(directory.path());
+    let audit = drain(&spool, Stream::Audit);
+    assert_eq!(audit.iter().map(|record| record.body.clone()).collect::<Vec<_>>(), ordered);
+    assert_chain(&audit, Hash::GENESIS);
+    let auth = drain(&spool, Stream::Auth);
+    assert_eq!((auth.len(), missing_and_declared(&auth)), (600, (vec![], vec![])));
+    let flow = drain(&spool, Stream::Flow);
+    let (missing, declared) = missing_and_declared(&flow);
+    assert!(!missing.is_empty(), "the month was too quiet for this test");
+    assert_eq!(missing, declared);
+}
+
 #[tokio::test]
 async fn what_matters_less_never_pushes_out_what_matters_more() {
     let directory = tempfile::tempdir().unwrap();
