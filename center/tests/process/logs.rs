@@ -107,3 +107,39 @@ fn wrong_log_requests() {
     }
     assert_eq!(center.call(None, "POST", "/v1/logs", PROTOBUF, |_| Vec::new()).status, 401);
 }
+
+/// What many edges that catch up at once bring. Everything is made before, so that the center's work alone is measured,
+/// as far as it has the machine for itself.
+#[test]
+#[ignore = "full run: a figure of a quiet machine"]
+fn catching_up_together() {
+    const EDGES: u64 = 8;
+    const BATCHES: u64 = 25;
+    const BATCH: u64 = 1000;
+    let center = Center::start();
+    let owner = center.owner("ACME", "10.8.0.0/24");
+    let edges: Vec<(Tls, Vec<Vec<u8>>)> = (0..EDGES)
+        .map(|number| {
+            let (id, tls, _) = center.enrolled_edge(&owner, &format!("S-{number}"));
+            let edge: Uuid = id.parse().unwrap();
+            let all = records(edge, BATCHES * BATCH);
+            let bodies = all.chunks(BATCH as usize).map(|batch| to_request(edge, batch).encode_to_vec());
+            (tls, bodies.collect())
+        })
+        .collect();
+    let begin = std::time::Instant::now();
+    std::thread::scope(|threads| {
+        for (tls, bodies) in edges {
+            let center = &center;
+            threads.spawn(move || {
+                for body in bodies {
+                    assert_eq!(send(center, &tls, PROTOBUF, body).status, 200);
+                }
+            });
+        }
+    });
+    let (took, count) = (begin.elapsed().as_secs_f64(), EDGES * BATCHES * BATCH);
+    println!("{count} records of {EDGES} edges in {took:.1} s: {:.0} a second", count as f64 / took);
+    let chains = center.ok(&["log", "verify"]);
+    assert!(chains.as_array().unwrap().iter().all(|chain| chain["unbroken"] == true), "{chains}");
+}
