@@ -5,6 +5,7 @@
 use lab::{Process, Run, alone, wait, web};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use verona_tests::site::{PATIENCE, SERVER, Site};
 
@@ -63,6 +64,31 @@ fn both_daemons_work_with_the_rights_that_they_need_and_no_others() {
     assert_confined(&site.edge.agent, AGENT);
     site.edge.tunnel.stop();
     assert!(!site.edge.tunnel_socket().exists(), "the tunnel may remove its socket");
+}
+
+/// Whether the tunnel's control socket answers a process of another user with these groups.
+fn hears(site: &Site, groups: &str) -> bool {
+    let socket = site.edge.tunnel_socket();
+    let socket = socket.to_string_lossy();
+    // Its request is none, which the tunnel says to whom it hears at all, and waits for the next one.
+    let request = ["curl", "-s", "--http0.9", "--max-time", "2", "--unix-socket", &socket, "http://tunnel/"];
+    let user = ["--reuid=1", "--regid=1", groups];
+    let said = site.net.edge.output("setpriv", &[&user[..], &request[..]].concat());
+    said.unwrap_or_else(|error| error.to_string()).contains("expected value")
+}
+
+#[test]
+fn the_tunnel_hears_the_members_of_its_group_and_no_other_user() {
+    let _turn = alone().unwrap();
+    let run = Run::start().unwrap();
+    let site = Site::start(&run, &[]);
+    let group = std::fs::metadata(site.edge.tunnel_socket()).unwrap().gid();
+    assert!(hears(&site, &format!("--groups={group}")));
+    assert!(!hears(&site, "--clear-groups"), "the file's mode refuses");
+    // Also where the mode would not.
+    std::fs::set_permissions(site.edge.tunnel_socket(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(!hears(&site, "--clear-groups"));
+    assert!(site.edge.tunnel.log().contains("of another user refused"));
 }
 
 #[test]

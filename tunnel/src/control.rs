@@ -2,9 +2,11 @@
 //!
 //! What takes long (reading JSON, certificates, signatures of lists) happens here, in the
 //! connection's thread; the data plane gets finished values. What a policy or a list means is decided
-//! in the core. Only root and our own user are heard.
+//! in the core. Only root, our own user and the members of
+//! our group are heard.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use edge_tunnel_core::{CrlSet, VerifiedPolicy};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 use serde::Deserialize;
 use verona_contract::base64::Octets;
 use verona_contract::control::{
@@ -25,7 +27,7 @@ use crate::data_plane::DataPlane;
 use crate::device::{DeviceHandle, Events};
 use crate::lines::{LineError, LineReader};
 use crate::local_socket::Limits;
-use crate::sys::memory;
+use crate::sys::{memory, process};
 
 pub(crate) const LIMITS: Limits =
     Limits { connections: 16, read_timeout: None, write_timeout: Duration::from_secs(10) };
@@ -92,10 +94,16 @@ fn lock(order: &Mutex<()>) -> MutexGuard<'_, ()> {
     order.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether the peer of `stream` is root or our own user (SO_PEERCRED, the process that connected).
+/// Whether the peer of `stream` is root, our own user, or of our group, unless that is root's (SO_PEERCRED and
+/// SO_PEERGROUPS, the process that connected). The socket's mode lets the group in only if the daemon has a user of
+/// its own.
 fn may_command(stream: &UnixStream) -> io::Result<bool> {
-    let peer = getsockopt(stream, PeerCredentials)?.uid();
-    Ok(peer == 0 || peer == geteuid().as_raw())
+    let peer = getsockopt(stream, PeerCredentials)?;
+    if peer.uid() == 0 || peer.uid() == geteuid().as_raw() {
+        return Ok(true);
+    }
+    let group = getegid().as_raw();
+    Ok(group != 0 && (peer.gid() == group || process::peer_groups(stream.as_fd())?.contains(&group)))
 }
 
 struct Connection<'a> {

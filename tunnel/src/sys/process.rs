@@ -1,8 +1,8 @@
-//! Process-level calls that must happen before any thread exists: fork, and taking over descriptors
-//! that a parent process passed by number.
+//! Process-level calls: fork and taking over descriptors that a parent process passed by number, both before any
+//! thread exists; and who the process at the other end of a socket is.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::unistd::ForkResult;
 
@@ -19,6 +19,28 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
     // SAFETY: the process has one thread (checked above), so the child is a full copy of it and may
     // call anything, not only async-signal-safe functions.
     unsafe { nix::unistd::fork() }.map_err(io::Error::from)
+}
+
+/// The supplementary groups that the process at the other end had when it connected (SO_PEERGROUPS, unix(7)).
+///
+/// # Errors
+///
+/// `ERANGE` if it has more than fit; `stream` is no Unix socket.
+pub(crate) fn peer_groups(stream: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>> {
+    // Users of a box are in one or two.
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    let mut octets = libc::socklen_t::try_from(size_of_val(groups.as_slice())).unwrap_or(0);
+    // SAFETY: both pointers are to memory of ours that lives through the call; the kernel writes at most as many
+    // octets to the first as the second tells, and there how many they are.
+    let done = unsafe {
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERGROUPS);
+        libc::getsockopt(stream.as_raw_fd(), level, option, groups.as_mut_ptr().cast(), &raw mut octets)
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    groups.truncate(octets as usize / size_of::<libc::gid_t>());
+    Ok(groups)
 }
 
 /// Takes ownership of descriptor `number`, which the parent process passed on purpose.
