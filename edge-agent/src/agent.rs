@@ -20,7 +20,7 @@ use crate::identity::{IdentityError, Keys, Operational};
 use crate::line::{self, Line, Lines};
 use crate::lists::Lists;
 use crate::local::{CenterState, Certificate, ClockState, ListInfo, State, TimeState, TunnelState};
-use crate::network::{self, Network, Place};
+use crate::network::{self, Network, Place, Reports};
 use crate::page;
 use crate::recovery::Recovery;
 use crate::revocation::Revocation;
@@ -42,6 +42,7 @@ use edge_agent_core::spool::chain::Stamp;
 use edge_agent_core::update::trial::Health;
 use edge_agent_core::watchdog::Limits;
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -112,6 +113,8 @@ pub struct Agent {
     /// What the updates are doing; none = there are none.
     update: Mutex<Option<UpdateInfo>>,
     recovery: Recovery,
+    /// Who dials sessions of PPPoE, until the network has it.
+    dialler: Mutex<Option<UnixStream>>,
     /// The process is to end, and to be started again.
     end: Notify,
     /// What exists only once the box knows which edge it is.
@@ -125,15 +128,20 @@ pub(crate) struct Enrolled {
     lists: Arc<Lists>,
     acks: Arc<Acks>,
     pub(crate) trial: Arc<Trial>,
+    network: Reports,
 }
 
 impl Agent {
-    /// Reads keys and certificates, or makes the keys.
+    /// Reads keys and certificates, or makes the keys. `dialler` is [`crate::dialler::start`]'s.
     ///
     /// # Errors
     ///
     /// One line that names the file and the rule.
-    pub fn new(settings: Settings, record: FactoryRecord) -> Result<Arc<Self>, AgentError> {
+    pub fn new(
+        settings: Settings,
+        record: FactoryRecord,
+        dialler: Option<UnixStream>,
+    ) -> Result<Arc<Self>, AgentError> {
         let recovery = Recovery::new(&settings.state);
         if recovery.carry_out()? {
             tracing::warn!("factory reset: the configuration is gone, the identity is kept");
@@ -168,6 +176,7 @@ impl Agent {
             syslog_failure: syslog::Failure::default(),
             update: Mutex::default(),
             recovery,
+            dialler: Mutex::new(dialler),
             end: Notify::new(),
             enrolled: OnceLock::new(),
         }))
@@ -213,7 +222,8 @@ impl Agent {
         let lists = Arc::new(Lists::load(self.settings.state.join("crl"))?);
         let acks = Arc::new(Acks::load(self.settings.state.join("acks.json"))?);
         let trial = Arc::new(self.trial(&bundles, &spool, &acks)?);
-        let parts = Enrolled { spool, bundles, lists, acks, trial };
+        let network = self.start_network(&bundles, &spool)?;
+        let parts = Enrolled { spool, bundles, lists, acks, trial, network };
         let endpoints = KnownEndpoints::load(self.settings.state.join("endpoints.json"));
         let floors = KnownFloors::load(self.settings.state.join("floors"));
         self.start_parts(&parts, (endpoints, floors), operational.edge)?;
@@ -242,16 +252,6 @@ impl Agent {
         }
         .start()
         .map_err(AgentError::Thread)?;
-        let spool = parts.spool.clone();
-        let orders = network::orders(parts.bundles.released());
-        let place = Place {
-            directory: self.settings.socket.with_file_name("network"),
-            program: std::env::current_exe().map_err(AgentError::Program)?,
-            start: START_NETWORK.into(),
-        };
-        let network = Network::new(orders, place, Box::new(move |draft| spool.note(draft)))?;
-        let reports = network.reports();
-        tokio::spawn(network.run());
         let apply = Apply {
             bundles: parts.bundles.clone(),
             trial: parts.trial.clone(),
@@ -264,7 +264,7 @@ impl Agent {
             endpoints,
             floors,
             groups: Groups::default(),
-            network: reports,
+            network: parts.network.clone(),
             policy_loaded,
             failure: self.tunnel_failure.clone(),
         };
@@ -283,6 +283,24 @@ impl Agent {
         let (wanted, failure) = (parts.bundles.released(), self.syslog_failure.clone());
         tokio::spawn(syslog::run(parts.spool.clone(), wanted, self.clock.clone(), failure));
         Ok(())
+    }
+
+    fn start_network(self: &Arc<Self>, bundles: &Bundles, spool: &Spool) -> Result<Reports, AgentError> {
+        let place = Place {
+            directory: self.settings.socket.with_file_name("network"),
+            program: std::env::current_exe().map_err(AgentError::Program)?,
+            start: START_NETWORK.into(),
+        };
+        let (orders, spool) = (network::orders(bundles.released()), spool.clone());
+        let dialler = self.dialler.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let network = Network::new(orders, place, Box::new(move |draft| spool.note(draft)))?;
+        let (network, agent) = (network.dialled_by(dialler), self.clone());
+        let reports = network.reports();
+        tokio::spawn(async move {
+            network.run().await;
+            agent.end.notify_one();
+        });
+        Ok(reports)
     }
 
     fn trial(&self, bundles: &Arc<Bundles>, spool: &Spool, acks: &Arc<Acks>) -> Result<Trial, AgentError> {
@@ -393,6 +411,7 @@ impl Agent {
             center_failure: center_failure.clone().or_else(|| {
                 last_contact_ns.is_none().then(|| "no answer since the agent started".to_owned())
             }),
+            uplinks_down: parts.map(|parts| parts.network.down()).unwrap_or_default(),
             uplink_captive: self.lines.captive(),
             center_refusal: self.contact.refusal(),
             tunnel_seq: tunnel.status.as_ref().and_then(|status| status.policy_seq),

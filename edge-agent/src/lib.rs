@@ -15,6 +15,7 @@ mod configuration;
 pub mod confined;
 pub mod conntrack;
 pub mod control;
+pub mod dialler;
 pub mod edgectl;
 pub mod endpoint;
 pub mod endpoints;

@@ -83,11 +83,14 @@ async fn uplink(line: &Line, actual: &Actual, center: Option<IpAddr>) -> Observe
         Some(ObservedReflection { own: seen.own, mapped: seen.mapped, path_mtu: seen.path_mtu })
     };
     let (carrier, gateway, reflection) = tokio::join!(survey::has_carrier(&port), gateway, reflection);
-    let here = actual.addresses.iter().filter(|(link, net, _)| *link == port && is_public(net));
+    let session = line.session.clone().filter(|link| actual.links.contains_key(link));
+    let is_here = |link: &String| *link == port || session.as_ref() == Some(link);
+    let here = actual.addresses.iter().filter(|(link, net, _)| is_here(link) && is_public(net));
     ObservedUplink {
         name: line.name.clone(),
         addresses: here.map(|(_, net, _)| *net).collect(),
         gateway,
+        session,
         reflection,
         port: Some(ObservedPort {
             exists: link.is_some(),
@@ -161,7 +164,12 @@ mod tests {
             out("eth2", "fe80::1", 1193, 1),
         ];
         let actual = Actual { routes, ..Actual::default() };
-        let line = |port: Option<&str>| Line { name: "x".into(), port: port.map(str::to_owned), mark: 1 };
+        let line = |port: Option<&str>| Line {
+            name: "x".into(),
+            port: port.map(str::to_owned),
+            session: None,
+            mark: 1,
+        };
         let found = |port| {
             let (port, via) = way_out(&line(port), &actual);
             (port.unwrap_or_default(), via.map(|via| via.to_string()).unwrap_or_default())

@@ -12,6 +12,8 @@ mod events;
 mod firewall;
 pub mod kernel;
 mod message;
+mod orders;
+mod pppoe;
 mod probe;
 mod resolver;
 mod services;
@@ -19,7 +21,8 @@ mod shaper;
 mod start;
 mod sysctl;
 
-use crate::bundles::Wanted;
+pub use orders::{Down, Order, Report, Reports, orders};
+
 use crate::center::chain;
 use crate::store;
 use aftr::Aftrs;
@@ -30,14 +33,17 @@ use edge_agent_core::network::dhcp6::Lease as Lease6;
 use edge_agent_core::network::firewall::{Around, ruleset};
 use edge_agent_core::network::kernel::{Actual, Change};
 use edge_agent_core::network::plan::{self, Uplink, plan};
+use edge_agent_core::network::pppoe::Session;
 use edge_agent_core::network::services::dnsmasq;
 use events::Events;
 use firewall::Firewall;
+use pppoe::Sessions;
 use probe::Probes;
 use resolver::Resolver;
 use services::Services;
 use start::Start;
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,96 +61,8 @@ const COMPARE: Duration = Duration::from_secs(10);
 /// How long events are collected: one command of an administrator makes several.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How long an order may take before whoever waits for its report is told so.
-const CARRY_OUT: Duration = Duration::from_secs(30);
-
-/// What to carry out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// The configuration's number.
-    pub seq: u64,
-    /// Its part.
-    pub network: NetworkConfig,
-    /// The tunnel's UDP port; 0 = it has none yet.
-    pub listen_port: u16,
-}
-
-/// What came of the newest order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// The configuration's number.
-    pub seq: u64,
-    /// What is not as it asks, now.
-    pub rejected: Vec<Rejected>,
-}
-
 /// Takes records.
 pub type Note = Box<dyn Fn(Draft) + Send + Sync>;
-
-/// The order in each configuration that is wanted.
-#[must_use]
-pub fn orders(mut wanted: watch::Receiver<Option<Wanted>>) -> watch::Receiver<Option<Order>> {
-    wanted.mark_changed();
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        while wanted.changed().await.is_ok() {
-            let order = wanted.borrow_and_update().as_ref().map(|wanted| {
-                let config = wanted.bundle.config();
-                Order {
-                    seq: config.seq,
-                    network: config.network.clone(),
-                    listen_port: config.tunnel.listen_port,
-                }
-            });
-            // The first one ever was refused: what it made goes.
-            let nothing = || Order { seq: 0, network: NetworkConfig::default(), listen_port: 0 };
-            let order = order.or_else(|| sender.borrow().is_some().then(nothing));
-            if sender.send(order).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// What others have to do with it: where the outcome can be had, and who tells which interface is the tunnel's. Clones
-/// share it.
-#[derive(Clone, Debug)]
-pub struct Reports {
-    report: watch::Receiver<Option<Report>>,
-    tunnel: Arc<watch::Sender<Option<String>>>,
-}
-
-impl Reports {
-    /// What of the configuration `seq` could not be carried out, as soon as it was tried.
-    pub async fn rejected(&mut self, seq: u64) -> Vec<Rejected> {
-        let tried = self.report.wait_for(|report| report.as_ref().is_some_and(|report| report.seq == seq));
-        match tokio::time::timeout(CARRY_OUT, tried).await {
-            Ok(Ok(report)) => report.as_ref().map(|report| report.rejected.clone()).unwrap_or_default(),
-            _ => {
-                let reason = format!("not carried out within {} s", CARRY_OUT.as_secs());
-                vec![Rejected { path: "network".into(), reason, used_instead: None }]
-            }
-        }
-    }
-
-    /// Which interface the tunnel has: until then nothing passes between it and the networks.
-    pub fn tunnel_is(&self, interface: &str) {
-        self.tunnel.send_if_modified(|before| {
-            let changed = before.as_deref() != Some(interface);
-            if changed {
-                *before = Some(interface.to_owned());
-            }
-            changed
-        });
-    }
-
-    /// The newest one.
-    #[must_use]
-    pub fn newest(&self) -> Option<Report> {
-        self.report.borrow().clone()
-    }
-}
 
 /// What it needs of the machine.
 #[derive(Clone, Debug)]
@@ -161,9 +79,11 @@ pub struct Place {
 pub struct Network {
     orders: watch::Receiver<Option<Order>>,
     report: watch::Sender<Option<Report>>,
+    down: watch::Sender<Vec<Down>>,
     tunnel: Arc<watch::Sender<Option<String>>>,
     note: Arc<Note>,
     firewall: Firewall,
+    sessions: Sessions,
     clients: Clients,
     clients6: Clients6,
     aftrs: Aftrs,
@@ -173,8 +93,8 @@ pub struct Network {
     start: Start,
     /// Of each interface that was there the last time, octets.
     mtus: BTreeMap<String, u32>,
-    /// By name of the uplink, as it was told last.
-    carried: BTreeMap<String, bool>,
+    /// By name of the uplink, as it was told last: why it does not carry.
+    told: BTreeMap<String, Option<String>>,
 }
 
 impl Network {
@@ -194,6 +114,8 @@ impl Network {
         Ok(Self {
             orders,
             report: watch::Sender::new(None),
+            down: watch::Sender::default(),
+            sessions: Sessions::default(),
             tunnel: Arc::new(watch::Sender::new(None)),
             firewall: Firewall::default(),
             clients6: Clients6::new(&place.directory),
@@ -204,18 +126,25 @@ impl Network {
             probes: Probes::default(),
             start,
             mtus: BTreeMap::new(),
-            carried: BTreeMap::new(),
+            told: BTreeMap::new(),
             note,
         })
+    }
+
+    /// Has sessions of PPPoE dialled by who is at the other end of `socket` ([`crate::dialler`]); none = not at all.
+    #[must_use]
+    pub fn dialled_by(self, socket: Option<UnixStream>) -> Self {
+        Self { sessions: Sessions::new(socket), ..self }
     }
 
     /// Where outcomes can be had.
     #[must_use]
     pub fn reports(&self) -> Reports {
-        Reports { report: self.report.subscribe(), tunnel: self.tunnel.clone() }
+        let (report, down) = (self.report.subscribe(), self.down.subscribe());
+        Reports { report, down, tunnel: self.tunnel.clone() }
     }
 
-    /// Runs until nobody can give orders any more.
+    /// Runs until nobody can give orders any more, or a part is lost that only a new start brings back.
     pub async fn run(mut self) {
         self.orders.mark_changed();
         let mut tunnel = self.tunnel.subscribe();
@@ -234,6 +163,12 @@ impl Network {
                 // The sender lives as long as this value.
                 _ = tunnel.changed() => {}
                 () = self.probes.next() => {}
+                () = self.sessions.next() => {
+                    if self.sessions.is_lost() {
+                        tracing::error!("the dialler has ended");
+                        return;
+                    }
+                }
                 () = self.clients.next() => {}
                 () = self.clients6.next() => {}
                 () = self.aftrs.next() => {}
@@ -253,6 +188,7 @@ impl Network {
         let config = &order.network;
         let fail =
             |path: &str, reason: String| Rejected { path: path.to_owned(), reason, used_instead: None };
+        self.sessions.run(config.wan.iter().filter_map(Session::of).collect());
         let leased = config.wan.iter().filter(|wan| wan.ipv4 == Some(WanV4::Dhcp));
         self.clients.run_on(&leased.map(|wan| wan.port.to_string()).collect::<Vec<_>>());
         let told = config.wan.iter().filter(|wan| wan.ipv6 == Some(WanV6::Auto));
@@ -271,7 +207,7 @@ impl Network {
         if !config.is_empty() {
             self.start.take().await;
         }
-        let mut rejected = Vec::new();
+        let mut rejected = self.cannot_dial(config);
         // Before a line comes up, so that it is listened to as it should.
         if let Err(error) = sysctl::set(&plan::switches(config)) {
             rejected.push(fail("network", chain(&error)));
@@ -305,6 +241,16 @@ impl Network {
         rejected
     }
 
+    fn cannot_dial(&self, config: &NetworkConfig) -> Vec<Rejected> {
+        let sessions = config.wan.iter().enumerate().filter(|(_, wan)| wan.pppoe().is_some());
+        let refuse = |(index, _)| Rejected {
+            path: format!("network.wan[{index}].ipv4.pppoe"),
+            reason: "this box has no program for PPPoE".to_owned(),
+            used_instead: None,
+        };
+        sessions.filter(|_| !self.sessions.can_dial()).map(refuse).collect()
+    }
+
     async fn guard(&mut self, order: &Order) -> Result<(), crate::nft::NftError> {
         let tunnel = self.tunnel.borrow().clone();
         let around = Around { tunnel, listen_port: order.listen_port, mtus: self.mtus.clone() };
@@ -316,28 +262,43 @@ impl Network {
 
     /// What each uplink has; news about it become records.
     fn uplinks(&mut self, config: &NetworkConfig, actual: &Actual) -> Vec<Uplink> {
-        self.carried.retain(|name, _| config.wan.iter().any(|wan| wan.name.as_str() == name));
-        let mut uplinks = Vec::new();
+        self.told.retain(|name, _| config.wan.iter().any(|wan| wan.name.as_str() == name));
+        let (mut uplinks, mut down) = (Vec::new(), Vec::new());
         for (index, wan) in config.wan.iter().enumerate() {
             let (name, port) = (wan.name.to_string(), wan.port.to_string());
             let carries = self.probes.carries(&name, index);
-            let (lease, lease6) = (self.clients.lease(&port).cloned(), self.clients6.lease(&port).cloned());
+            let lease6 = self.clients6.lease(&port).cloned();
+            self.sessions.plugged(&wan.name, actual.links.get(&port).is_some_and(|link| link.carrier));
+            let lease = match wan.session() {
+                // Its link is gone before anybody says so.
+                Some(link) => self.sessions.lease(&wan.name).filter(|_| actual.links.contains_key(&link)),
+                None => self.clients.lease(&port).cloned(),
+            };
             let aftr = self.aftrs.find(&name, translator(wan, lease6.as_ref()).as_ref());
             let mut uplink = Uplink { carries, lease, lease6, aftr, ..Uplink::default() };
             uplink.learn(&port, actual);
+            let reason = plan::failure(wan, &uplink, actual, self.sessions.failure(&wan.name));
+            self.tell_of_uplink(&name, reason.as_ref());
+            down.extend(reason.map(|reason| (name, reason)));
             uplinks.push(uplink);
-            if self.carried.insert(name.clone(), carries).is_none_or(|before| before) != carries {
-                let (event, severity, words) = if carries {
-                    ("uplink.up", Severity::Info, "carries again")
-                } else {
-                    ("uplink.down", Severity::Warn, "does not carry")
-                };
-                tracing::warn!(name, carries, "uplink");
-                let draft = Draft::new(Stream::System, event, format!("uplink {name} {words}"));
-                (self.note)(draft.severity(severity).with("uplink", name));
-            }
         }
+        self.down.send_replace(down);
         uplinks
+    }
+
+    /// The first news of an uplink is none: it is about to come up.
+    fn tell_of_uplink(&mut self, name: &str, failure: Option<&String>) {
+        let before = self.told.insert(name.to_owned(), failure.cloned());
+        if before.is_none_or(|before| before.as_ref() == failure) {
+            return;
+        }
+        let (event, severity, words) = match failure {
+            None => ("uplink.up", Severity::Info, "carries again".to_owned()),
+            Some(reason) => ("uplink.down", Severity::Warn, format!("does not carry: {reason}")),
+        };
+        tracing::warn!(name, words, "uplink");
+        let draft = Draft::new(Stream::System, event, format!("uplink {name} {words}"));
+        (self.note)(draft.severity(severity).with("uplink", name));
     }
 
     fn publish(&self, report: Report) {

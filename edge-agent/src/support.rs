@@ -18,6 +18,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 use verona_contract::config::EdgeConfig;
+use verona_contract::config::network::Wan;
+use zeroize::Zeroizing;
 
 /// Octets of one part; of a longer one the end counts.
 const MOST: usize = 4 * 1024 * 1024;
@@ -146,6 +148,12 @@ fn learn(scrubber: &mut Scrubber, config: &EdgeConfig) {
             scrubber.learn(root.secret.expose());
         }
     }
+    for pppoe in config.network.wan.iter().filter_map(Wan::pppoe) {
+        let password = pppoe.password.expose();
+        scrubber.learn(password.as_bytes());
+        // As JSON writes it.
+        scrubber.learn(Zeroizing::new(password.replace('\\', "\\\\").replace('"', "\\\"")).as_bytes());
+    }
 }
 
 fn records(agent: &Agent) -> Vec<u8> {
@@ -188,5 +196,21 @@ async fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
         Ok(Ok(output)) => [output.stdout, output.stderr].concat(),
         Ok(Err(error)) => format!("cannot run: {error}\n").into_bytes(),
         Err(_) => format!("no end within {} s\n", LIMIT.as_secs()).into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_password_is_taken_out() {
+        let golden = include_bytes!("../../contract/tests/golden/edge-config-network.json");
+        let mut scrubber = Scrubber::default();
+        learn(&mut scrubber, &EdgeConfig::parse(golden).unwrap());
+        for form in [r#"it is "secret""#, r#"it is \"secret\""#] {
+            let text = scrubber.scrub(format!("pppd said {form} at last").as_bytes());
+            assert_eq!(String::from_utf8(text).unwrap(), "pppd said [removed] at last");
+        }
     }
 }

@@ -4,12 +4,14 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
-use tokio::process::Command;
 
-/// The process that `command` starts is killed when the thread that starts it ends: with the agent, however that ends.
-pub fn die_with_parent(command: &mut Command) {
-    let set = || set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from);
+/// The process that `command` starts gets `signal` when the thread that starts it ends: with this process, however that
+/// ends.
+pub fn end_with_parent(command: &mut Command, signal: Signal) {
+    let set = move || set_pdeathsig(signal).map_err(io::Error::from);
     // SAFETY: between fork and exec only prctl(2) is called, a plain system call: nothing is allocated, no lock is
     // taken.
     unsafe { command.pre_exec(set) };

@@ -27,6 +27,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("radvd", "radvd"),
     ("kea-dhcp6", "kea-dhcp6-server"),
+    ("pppd", "ppp"),
+    ("pppoe-server", "pppoe"),
     ("faketime", "faketime"),
     ("chronyd", "chrony"),
     ("chromium-headless-shell", "chromium-headless-shell"),

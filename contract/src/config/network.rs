@@ -6,10 +6,12 @@
 
 pub mod firewall;
 mod names;
+mod pppoe;
 pub mod services;
 mod time;
 
 pub use names::{Port, PortError, ZoneName, ZoneNameError};
+pub use pppoe::{PPPOE_MTU, Pppoe, PppoePassword, PppoeText, PppoeTextError};
 pub use time::{MAX_TIME_SERVERS, TimeServer, TimeServerError};
 
 use super::ConfigError;
@@ -61,8 +63,8 @@ pub struct Wan {
     pub name: ZoneName,
     /// Where the line is plugged in.
     pub port: Port,
-    /// Of the port, 1280 to 9000 octets; none = as it is. Larger than the line carries loses packets, smaller costs
-    /// throughput.
+    /// Of the port, 1280 to 9000 octets; none = as it is. With PPPoE of the session, 1280 to 1492; none = 1492. Larger
+    /// than the line carries loses packets, smaller costs throughput.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
     /// What the line carries upwards, 64 to 10,000,000 kbit/s. The box then keeps the queue itself, by CAKE: short, and
@@ -104,6 +106,8 @@ pub enum WanV4 {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         aftr: Option<Aftr>,
     },
+    /// By a session of PPP with the provider (RFC 2516). IPv6 of the same uplink is the port's own, beside the session.
+    Pppoe(Pppoe),
 }
 
 /// How an uplink gets IPv6.
@@ -264,7 +268,7 @@ impl NetworkConfig {
         let wans = self.wan.iter().flat_map(|wan| {
             let v4 = wan.ipv4.iter().filter_map(|v4| match v4 {
                 WanV4::Static { address, .. } => Some(address),
-                WanV4::Dhcp | WanV4::DsLite { .. } => None,
+                WanV4::Dhcp | WanV4::DsLite { .. } | WanV4::Pppoe(_) => None,
             });
             let v6 = wan.ipv6.iter().filter_map(|v6| match v6 {
                 WanV6::Static { address, .. } => Some(address),
@@ -300,9 +304,24 @@ impl Wan {
         matches!(self.ipv4, Some(WanV4::DsLite { .. })).then(|| format!("ds-{}", self.name))
     }
 
-    /// The interfaces that packets leave by: its port, then its softwire.
+    /// The session of PPPoE, if it has one: what its link is called, `pp-` and its name.
+    #[must_use]
+    pub fn session(&self) -> Option<String> {
+        self.pppoe().map(|_| format!("pp-{}", self.name))
+    }
+
+    /// What its session of PPPoE needs, if it has one.
+    #[must_use]
+    pub const fn pppoe(&self) -> Option<&Pppoe> {
+        match &self.ipv4 {
+            Some(WanV4::Pppoe(pppoe)) => Some(pppoe),
+            _ => None,
+        }
+    }
+
+    /// The interfaces that packets leave by: its port, then its softwire or session.
     pub fn links(&self) -> impl Iterator<Item = String> {
-        std::iter::once(self.port.to_string()).chain(self.softwire())
+        std::iter::once(self.port.to_string()).chain(self.softwire()).chain(self.session())
     }
 
     fn broken<'a>(
@@ -318,6 +337,9 @@ impl Wan {
         }
         if self.mtu.is_some_and(|mtu| !(1280..=9000).contains(&mtu)) {
             return Some(("mtu", "1280 to 9000"));
+        }
+        if self.pppoe().is_some() && self.mtu.is_some_and(|mtu| mtu > PPPOE_MTU) {
+            return Some(("mtu", "1280 to 1492 with PPPoE"));
         }
         if self.upload_kbit.is_some_and(|rate| !(64..=10_000_000).contains(&rate)) {
             return Some(("upload_kbit", "64 to 10000000"));

@@ -18,6 +18,8 @@ pub enum Code {
     CertificateExpired,
     /// The last requests to the center failed.
     CenterUnreachable,
+    /// An uplink does not carry: no cable, no address, no session, or nobody behind it answers.
+    UplinkDown,
     /// A portal answers in place of the center: somebody must log in, or the line is not the one that was ordered.
     UplinkCaptive,
     /// `edge-tunnel` does not answer.
@@ -59,10 +61,11 @@ pub enum Code {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NotEnrolled,
         Self::CertificateExpired,
         Self::CenterUnreachable,
+        Self::UplinkDown,
         Self::UplinkCaptive,
         Self::TunnelDown,
         Self::ConfigMissing,
@@ -90,6 +93,7 @@ impl Code {
             Self::NotEnrolled => "not-enrolled",
             Self::CertificateExpired => "certificate-expired",
             Self::CenterUnreachable => "center-unreachable",
+            Self::UplinkDown => "uplink-down",
             Self::UplinkCaptive => "uplink-captive",
             Self::TunnelDown => "tunnel-down",
             Self::ConfigMissing => "config-missing",
@@ -169,6 +173,8 @@ pub struct Facts {
     pub center_failure: Option<String>,
     /// Why the center does not accept this box; none = it does, or was not heard.
     pub center_refusal: Option<String>,
+    /// Each uplink that does not carry, and why.
+    pub uplinks_down: Vec<(String, String)>,
     /// What a portal in place of the center says; none = there is none.
     pub uplink_captive: Option<String>,
     /// Why the tunnel does not answer; none = it does.
@@ -214,6 +220,9 @@ pub fn conditions(facts: &Facts) -> Vec<Condition> {
     }
     if facts.certificate_expired {
         add(Code::CertificateExpired, &"the operational certificate has ended");
+    }
+    for (name, reason) in &facts.uplinks_down {
+        add(Code::UplinkDown, &format!("{name}: {reason}"));
     }
     if let Some(reason) = &facts.center_failure {
         add(Code::CenterUnreachable, reason);
@@ -310,10 +319,11 @@ mod tests {
     fn each_fact_has_its_code() {
         type Change = fn(&mut Facts, KeyId);
         let issuer: KeyId = "0a".parse().unwrap();
-        let changes: [(&str, Change); 23] = [
+        let changes: [(&str, Change); 24] = [
             ("not-enrolled", |f, _| f.enrolled = false),
             ("certificate-expired", |f, _| f.certificate_expired = true),
             ("center-unreachable", |f, _| f.center_failure = Some("connection refused".into())),
+            ("uplink-down", |f, _| f.uplinks_down.push(("fiber".into(), "no cable in eth0".into()))),
             ("uplink-captive", |f, _| f.uplink_captive = Some("302".into())),
             ("tunnel-down", |f, _| f.tunnel_failure = Some("no socket".into())),
             ("config-missing", |f, _| f.config_seq = None),

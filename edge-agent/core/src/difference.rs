@@ -178,5 +178,11 @@ mod tests {
         let text = shown(&config).to_string() + &format!("{:?}", changes(&other, &config));
         assert!(text.contains(HIDDEN));
         assert!(!text.contains(&verona_contract::base64::encode(secret)), "{text}");
+        let config = self::config(|json| {
+            let pppoe = json!({ "pppoe": { "user": "user@example.ne.jp", "password": "hunter2hunter2" } });
+            json["network"] = json!({ "wan": [{ "name": "fiber", "port": "eth0", "ipv4": pppoe }] });
+        });
+        let text = shown(&config).to_string() + &format!("{config:?} {:?}", changes(&other, &config));
+        assert!(text.contains("user@example.ne.jp") && !text.contains("hunter2"), "{text}");
     }
 }

@@ -166,6 +166,8 @@ pub struct ObservedUplink {
     pub addresses: Vec<IpNet>,
     /// The provider's router, and whether it is there.
     pub gateway: Option<(IpAddr, bool)>,
+    /// The link of its session of PPPoE, while that is up: it needs no router.
+    pub session: Option<String>,
     /// What the center's reflectors said.
     pub reflection: Option<ObservedReflection>,
 }
@@ -247,7 +249,10 @@ fn local(uplink: &ObservedUplink, found: &mut Vec<Finding>) {
     let addresses: Vec<String> = uplink.addresses.iter().map(ToString::to_string).collect();
     add(ok(Item::Address, addresses.join(", ")));
     add(match uplink.gateway {
-        None => failed(Item::Gateway, "none".to_owned(), Remedy::NoRoute),
+        None => match &uplink.session {
+            Some(link) => ok(Item::Gateway, format!("PPPoE session {link}")),
+            None => failed(Item::Gateway, "none".to_owned(), Remedy::NoRoute),
+        },
         Some((router, true)) => ok(Item::Gateway, router.to_string()),
         Some((router, false)) => {
             failed(Item::Gateway, format!("{router} does not answer"), Remedy::RestartProvidersBox)

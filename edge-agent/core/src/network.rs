@@ -11,6 +11,7 @@ pub mod icmp;
 pub mod kernel;
 pub mod lease;
 pub mod plan;
+pub mod pppoe;
 pub mod services;
 
 use std::collections::BTreeSet;

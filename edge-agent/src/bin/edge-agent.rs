@@ -5,7 +5,7 @@ use confinement::Account;
 use edge_agent::agent::Agent;
 use edge_agent::settings::Settings;
 use edge_agent::store;
-use edge_agent::{local, machine, metrics as prometheus, watchdog};
+use edge_agent::{dialler, local, machine, metrics as prometheus, watchdog};
 use nix::fcntl::{Flock, FlockArg};
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -21,6 +21,10 @@ const MAX_RECORD: usize = 256 * 1024;
 fn main() -> ExitCode {
     // A DHCP client of the agent calls: that needs none of the rest.
     if let Some(code) = edge_agent::network::dhcp::report() {
+        return code;
+    }
+    // The part that stays root.
+    if let Some(code) = dialler::serve() {
         return code;
     }
     let settings = Settings::from_command_line();
@@ -48,8 +52,11 @@ fn run(settings: Settings) -> anyhow::Result<()> {
     }
     // Before any thread: see `bind`.
     let listener = local::bind(&settings.socket)?;
-    confine(&settings)?;
-    let agent = Agent::new(settings, record)?;
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let dialler =
+        dialler::start(&program, settings.user.is_some()).context("cannot start what dials PPPoE")?;
+    confine(&settings, &program)?;
+    let agent = Agent::new(settings, record, dialler)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -75,15 +82,14 @@ fn record(path: &Path) -> anyhow::Result<FactoryRecord> {
 }
 
 /// Gives up every right that the agent does not need, if it is to be another user. Also before any thread.
-fn confine(settings: &Settings) -> anyhow::Result<()> {
+fn confine(settings: &Settings, program: &Path) -> anyhow::Result<()> {
     let Some(name) = &settings.user else { return Ok(()) };
     let account = Account::named(name).context("--user")?;
     for path in [&settings.state, &settings.state.join("lock"), &settings.socket] {
         std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
             .with_context(|| format!("cannot give {} away", path.display()))?;
     }
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let confined = edge_agent::confined::confine(settings, &program, account).context("giving up rights")?;
+    let confined = edge_agent::confined::confine(settings, program, account).context("giving up rights")?;
     tracing::info!("confined: {confined}");
     Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) struct Line {
     pub(crate) name: String,
     /// Its port; none = that is somebody else's business.
     pub(crate) port: Option<String>,
+    /// The link of its session of PPPoE, if it is to have one.
+    pub(crate) session: Option<String>,
     /// See [`mark`].
     pub(crate) mark: u32,
 }
@@ -54,9 +56,11 @@ impl Line {
         let lines = wan.iter().enumerate().map(|(index, wan)| Self {
             name: wan.name.to_string(),
             port: Some(wan.port.to_string()),
+            session: wan.session(),
             mark: mark(index),
         });
-        let nameless = || vec![Self { name: NAMELESS.to_owned(), port: None, mark: TUNNEL_MARK }];
+        let nameless =
+            || vec![Self { name: NAMELESS.to_owned(), port: None, session: None, mark: TUNNEL_MARK }];
         Some(lines.collect::<Vec<_>>()).filter(|lines| !lines.is_empty()).unwrap_or_else(nameless)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It dies with the agent, also when that is killed: nobody else would end it, and two of a kind disturb each other.
 
-use crate::sys::die_with_parent;
+use crate::sys::end_with_parent;
+use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -60,7 +61,7 @@ impl Child {
 /// Returns how it ended, in words.
 async fn run(command: &mut Command, name: &str, lines: Option<&Lines>) -> String {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    die_with_parent(command);
+    end_with_parent(command.as_std_mut(), Signal::SIGKILL);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return format!("cannot start: {error}"),

@@ -284,7 +284,9 @@ fn name(link: &LinkMessage) -> Option<&str> {
 }
 
 fn found(link: &LinkMessage, names: &BTreeMap<u32, String>) -> Found {
-    let mut found = Found { up: link.header.flags.contains(LinkFlags::Up), ..Found::default() };
+    let flags = link.header.flags;
+    let (up, carrier) = (flags.contains(LinkFlags::Up), flags.contains(LinkFlags::LowerUp));
+    let mut found = Found { up, carrier, ..Found::default() };
     let (mut parent, mut info) = (None, &[][..]);
     for attribute in &link.attributes {
         match attribute {

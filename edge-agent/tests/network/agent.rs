@@ -4,6 +4,7 @@ use edge_agent::network::{Network, Order, Place, Reports};
 use edge_agent_core::journal::Draft;
 use lab::{Namespace, wait};
 use serde_json::Value;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -25,6 +26,10 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(place: &Namespace) -> Self {
+        Self::start_dialled_by(None, place)
+    }
+
+    pub(crate) fn start_dialled_by(dialler: Option<UnixStream>, place: &Namespace) -> Self {
         let (orders, receiver) = watch::channel(None);
         let notes = Arc::new(Mutex::new(Vec::new()));
         let take = notes.clone();
@@ -34,7 +39,7 @@ impl Agent {
             start: place.run().dir().join("start-network"),
         };
         let note = Box::new(move |draft: Draft| take.lock().unwrap().push(draft.event));
-        let network = Network::new(receiver, machine, note).unwrap();
+        let network = Network::new(receiver, machine, note).unwrap().dialled_by(dialler);
         let reports = network.reports();
         let inside = place.clone();
         let thread = std::thread::spawn(move || {

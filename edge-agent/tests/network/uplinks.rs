@@ -148,3 +148,36 @@ fn another_uplink_takes_over_within_five_seconds_and_back() {
     wait::until("the preferred uplink", Duration::from_secs(30), || way().contains("via 192.0.2.1")).unwrap();
     wait::until("its record", SOON, || agent.noted("uplink.up") >= 1).unwrap();
 }
+
+#[test]
+fn an_uplink_that_is_down_is_named_with_its_reason() {
+    let run = Run::start().unwrap();
+    let (edge, internet) = (run.namespace("edge").unwrap(), run.namespace("internet").unwrap());
+    edge.connect("p0", &internet, "far").unwrap();
+    internet.address("far", &["192.0.2.1/24"]).unwrap();
+    let mut agent = Agent::start(&edge);
+    let named = |agent: &Agent, reason: &str| {
+        let down = || agent.reports.down();
+        wait::until(reason, SOON, || down() == [("fiber".to_owned(), reason.to_owned())])
+            .unwrap_or_else(|error| panic!("{error}: {:?}", down()));
+    };
+    assert_eq!(agent.order(1, by_dhcp()), []);
+    named(&agent, "no address by DHCP");
+    internet.ip("link set far down").unwrap();
+    named(&agent, "no cable in p0");
+    internet.ip("link set far up").unwrap();
+    named(&agent, "no address by DHCP");
+    let line = json!({ "static": { "address": "192.0.2.2/24", "gateway": "192.0.2.1" } });
+    let wan = json!({ "name": "fiber", "port": "p0", "ipv4": line, "check": ["192.0.2.1"] });
+    assert_eq!(agent.order(2, json!({ "wan": [wan] })), []);
+    wait::until("a line that carries", SOON, || agent.reports.down().is_empty()).unwrap();
+    internet.ip("addr flush dev far").unwrap();
+    named(&agent, "the hosts that are asked behind it do not answer");
+    assert!(agent.noted("uplink.down") >= 3 && agent.noted("uplink.up") >= 1);
+    // A line that is not there, and one that nobody here can dial: what cannot be done is refused.
+    let pppoe = json!({ "pppoe": { "user": "user", "password": "password" } });
+    let refused = agent.order(3, json!({ "wan": [{ "name": "fiber", "port": "usb0", "ipv4": pppoe }] }));
+    let paths: Vec<&str> = refused.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(paths, ["network.wan[0].ipv4.pppoe", "network.wan[0].port"], "{refused:?}");
+    named(&agent, "there is no interface usb0");
+}

@@ -12,7 +12,7 @@ const PACKAGE: &str = "linux-image-amd64";
 /// What finds the root: this machine's files, and a layer over them.
 const FOR_ROOT: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 /// What tests use: nothing in a guest loads a module on demand.
-pub(super) const FOR_TESTS: [&str; 31] = [
+pub(super) const FOR_TESTS: [&str; 32] = [
     "virtio_rng",
     "crc32c_generic",
     "tun",
@@ -21,6 +21,7 @@ pub(super) const FOR_TESTS: [&str; 31] = [
     "bridge",
     "8021q",
     "ppp_generic",
+    "ppp_async",
     "pppoe",
     "ip6_tunnel",
     "sch_cake",

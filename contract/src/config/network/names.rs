@@ -84,8 +84,8 @@ impl FromStr for Port {
             }
         };
         let allowed = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-        // Bridges and softwires are the agent's own, and the loopback is nobody's port.
-        let ours = device.starts_with("br-") || device.starts_with("ds-") || device == "lo";
+        // Bridges, softwires and sessions are the agent's own, and the loopback is nobody's port.
+        let ours = ["br-", "ds-", "pp-"].iter().any(|prefix| device.starts_with(prefix)) || device == "lo";
         if device.is_empty() || text.len() > 15 || !device.bytes().all(allowed) || ours {
             return Err(PortError);
         }

@@ -6,6 +6,7 @@ fn healthy() -> Observed {
         port: Some(ObservedPort { name: "eth0".into(), exists: true, carrier: true, mtu: 1500 }),
         addresses: vec!["192.168.1.2/24".parse().unwrap()],
         gateway: Some(([192, 168, 1, 1].into(), true)),
+        session: None,
         reflection: Some(ObservedReflection {
             own: [192, 168, 1, 2].into(),
             mapped: (Some("203.0.113.1:5".parse().unwrap()), Some("203.0.113.1:5".parse().unwrap())),
@@ -42,7 +43,7 @@ fn each_trouble_has_its_finding() {
     use Verdict::{Failed, Unknown, Warning};
     type Change = fn(&mut Observed);
     type Wrong = &'static [(Item, Verdict, Option<Remedy>)];
-    let table: [(&str, Change, Wrong); 18] = [
+    let table: [(&str, Change, Wrong); 19] = [
         (
             "port",
             |o| o.uplinks[0].port.as_mut().unwrap().exists = false,
@@ -59,6 +60,11 @@ fn each_trouble_has_its_finding() {
             &[(Item::Address, Failed, Some(R::AskProviderForAddress))],
         ),
         ("no route", |o| o.uplinks[0].gateway = None, &[(Item::Gateway, Failed, Some(R::NoRoute))]),
+        (
+            "no route, and no need of one",
+            |o| (o.uplinks[0].gateway, o.uplinks[0].session) = (None, Some("pp-fiber".into())),
+            &[],
+        ),
         ("no way out", |o| o.uplinks[0].port = None, &[(Item::Gateway, Failed, Some(R::NoRoute))]),
         (
             "gateway",

@@ -223,7 +223,8 @@ fn forward(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
 
 fn translation(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
     // A softwire leads to the provider's translator: not twice (RFC 6333 §4.2).
-    let ports: Vec<String> = config.wan.iter().map(|wan| wan.port.to_string()).collect();
+    let ports = config.wan.iter().flat_map(|wan| std::iter::once(wan.port.to_string()).chain(wan.session()));
+    let ports: Vec<String> = ports.collect();
     let Some(out) = interfaces("oifname", &ports) else { return };
     text.push_str("chain destination {\ntype nat hook prerouting priority dstnat; policy accept;\n");
     for forward in &config.firewall.forwards {

@@ -125,6 +125,8 @@ pub struct Found {
     pub mtu: u32,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether there is anything at its other end.
+    pub carrier: bool,
     /// Whether it carries [`GROUP`].
     pub ours: bool,
 }

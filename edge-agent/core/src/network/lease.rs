@@ -86,7 +86,7 @@ impl Lease {
     }
 }
 
-fn is_host(address: Ipv4Addr) -> bool {
+pub(super) fn is_host(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
     (1..=223).contains(&first) && first != 127
 }

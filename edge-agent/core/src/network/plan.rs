@@ -20,7 +20,7 @@ pub const UPLINKS: u32 = 1190;
 pub struct Uplink {
     /// Whether its checks pass, or none were asked for.
     pub carries: bool,
-    /// What its DHCP client was given, if it has one.
+    /// What its DHCP client or its session of PPPoE was given, if it has one.
     pub lease: Option<Lease>,
     /// What its DHCPv6 client was given, if it has one.
     pub lease6: Option<Lease6>,
@@ -166,6 +166,39 @@ pub fn servers(config: &NetworkConfig, uplinks: &[Uplink]) -> Vec<IpAddr> {
     servers
 }
 
+/// Why an uplink does not carry; none = it does. `session` is what its session of PPPoE failed by, if it did. IPv6 that
+/// is missing beside IPv4 is no failure: providers without it are many.
+#[must_use]
+pub fn failure(wan: &Wan, uplink: &Uplink, actual: &Actual, session: Option<&str>) -> Option<String> {
+    let port = wan.port.to_string();
+    match actual.links.get(&port).or_else(|| actual.links.get(wan.port.device())) {
+        None => return Some(format!("there is no interface {}", wan.port.device())),
+        Some(found) if found.up && !found.carrier => {
+            return Some(format!("no cable in {}", wan.port.device()));
+        }
+        Some(_) => {}
+    }
+    let addressed = uplink.lease6.as_ref().is_some_and(|lease| lease.address.is_some());
+    let missing = match (&wan.ipv4, &wan.ipv6) {
+        (Some(WanV4::Dhcp), _) if uplink.lease.is_none() => Some("no address by DHCP"),
+        (Some(WanV4::Pppoe(_)), _) if uplink.lease.is_none() => {
+            Some(session.unwrap_or("the PPPoE session is being set up"))
+        }
+        (Some(WanV4::DsLite { .. }), _) if uplink.aftr.is_none() => {
+            Some("the translator of DS-Lite is not known")
+        }
+        (None | Some(WanV4::DsLite { .. }), Some(WanV6::Auto)) if uplink.router6.is_none() => {
+            Some("no IPv6 router on the line")
+        }
+        (None | Some(WanV4::DsLite { .. }), Some(WanV6::Auto)) if uplink.made6.is_empty() && !addressed => {
+            Some("no IPv6 address")
+        }
+        _ => None,
+    };
+    let silent = || (!uplink.carries).then_some("the hosts that are asked behind it do not answer");
+    missing.or_else(silent).map(ToOwned::to_owned)
+}
+
 fn add_port(desired: &mut Desired, port: &Port, bridge: Option<&str>, mtu: Option<u16>, path: &str) {
     let (mtu, bridge) = (mtu.map(u32::from), bridge.map(ToOwned::to_owned));
     let device = port.device().to_owned();
@@ -182,10 +215,17 @@ fn add_port(desired: &mut Desired, port: &Port, bridge: Option<&str>, mtu: Optio
 
 fn add_uplink(desired: &mut Desired, wan: &Wan, index: usize, uplink: &Uplink) {
     let path = format!("network.wan[{index}]");
-    let lease = uplink.lease.as_ref().filter(|_| wan.ipv4 == Some(WanV4::Dhcp));
-    let mtu = wan.mtu.or_else(|| lease.and_then(|lease| lease.mtu));
+    let session = wan.session();
+    let told = session.is_some() || wan.ipv4 == Some(WanV4::Dhcp);
+    let lease = uplink.lease.as_ref().filter(|_| told);
+    // That of a session is agreed on by its ends, and the port is wider than it.
+    let mtu = wan.mtu.or_else(|| lease.and_then(|lease| lease.mtu)).filter(|_| session.is_none());
     add_port(desired, &wan.port, None, mtu, &format!("{path}.port"));
-    let link = wan.port.to_string();
+    if let (Some(link), Some(_)) = (&session, lease) {
+        let up = Link { kind: Kind::Port, bridge: None, mtu: None };
+        desired.links.insert(link.clone(), (up, format!("{path}.ipv4.pppoe")));
+    }
+    let link = session.unwrap_or_else(|| wan.port.to_string());
     if let Some(kbit) = wan.upload_kbit {
         desired.shapers.insert(link.clone(), (u64::from(kbit) * 1000 / 8, format!("{path}.upload_kbit")));
     }
@@ -271,6 +311,10 @@ fn reaches(
         WanV4::Static { address, gateway } => Some(one("ipv4", *address, Some(IpAddr::V4(*gateway)))),
         WanV4::Dhcp => lease.map(|lease| one("ipv4", lease.address, lease.gateway.map(IpAddr::V4))),
         WanV4::DsLite { .. } => softwire(desired, wan, path, uplink, v6.as_ref()?),
+        WanV4::Pppoe(_) => lease.zip(wan.session()).map(|(lease, link)| {
+            let (add, sources) = (Some(lease.address), vec![lease.address.address()]);
+            Reach { family: "ipv4", link, add, sources, out: Out::Link }
+        }),
     });
     v4.into_iter().chain(v6).collect()
 }

@@ -11,6 +11,7 @@ impl Code {
             Self::NotEnrolled => ("Not registered yet", "まだ登録されていません"),
             Self::CertificateExpired => ("The certificate has ended", "証明書の有効期限が切れています"),
             Self::CenterUnreachable => ("The center does not answer", "センターが応答しません"),
+            Self::UplinkDown => ("A line does not carry", "回線がつながっていません"),
             Self::UplinkCaptive => ("The network wants a login", "回線の認証ページでログインが必要です"),
             Self::TunnelDown => ("The tunnel does not run", "トンネルが動作していません"),
             Self::ConfigMissing => ("There is no configuration yet", "設定がまだありません"),

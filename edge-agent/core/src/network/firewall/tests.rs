@@ -30,7 +30,7 @@ fn rules_come_in_their_order_and_split_by_family() {
         chain(&text, "rules_forward"),
         [
             "iifname { \"br-guests\" } oifname { \"wg0\" } counter drop",
-            "iifname { \"br-office\", \"br-guests\" } oifname { \"eth0\", \"eth1.30\", \"eth3\" } tcp dport { 25-25 } counter drop",
+            "iifname { \"br-office\", \"br-guests\" } oifname { \"eth0\", \"eth1.30\", \"eth3\", \"eth4\", \"pp-flets\" } tcp dport { 25-25 } counter drop",
             "iifname { \"br-guests\" } oifname { \"br-office\" } ip daddr 192.168.77.20/32 tcp dport { 631-631, 9100-9102 } counter accept",
             "iifname { \"br-guests\" } oifname { \"br-office\" } ip6 daddr fd00:77::20/128 tcp dport { 631-631, 9100-9102 } counter accept",
         ]
@@ -54,7 +54,7 @@ fn ports_of_uplinks() {
         chain(&text, "destination")[1..],
         [
             "iifname { \"eth0\" } meta nfproto ipv4 ip saddr 203.0.113.0/24 tcp dport 443 counter dnat ip to 192.168.77.5:8443",
-            "iifname { \"eth0\", \"eth1.30\", \"eth3\" } meta nfproto ipv4 udp dport 5000-5010 counter dnat ip to 192.168.77.6",
+            "iifname { \"eth0\", \"eth1.30\", \"eth3\", \"eth4\", \"pp-flets\" } meta nfproto ipv4 udp dport 5000-5010 counter dnat ip to 192.168.77.6",
         ]
     );
 }

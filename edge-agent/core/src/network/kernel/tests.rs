@@ -29,7 +29,7 @@ fn office() -> Desired {
 }
 
 fn found(kind: Option<Kind>, bridge: Option<&str>, ours: bool) -> Found {
-    Found { kind, bridge: bridge.map(Into::into), mtu: 1500, up: true, ours }
+    Found { kind, bridge: bridge.map(Into::into), mtu: 1500, up: true, carrier: true, ours }
 }
 
 /// What the kernel has when it is as [`office`] wants it.

@@ -178,3 +178,17 @@ fn a_softwire_needs_both_ends_and_takes_ipv4_out() {
     assert_eq!(metrics(&desired, UPLINKS + 2), [("ds-backup", 1)], "answers leave where questions came in");
     assert_eq!(desired.shapers["eth1.30"], (2_500_000, "network.wan[1].upload_kbit".into()));
 }
+
+#[test]
+fn a_session_takes_ipv4_out_and_the_port_keeps_its_own_width() {
+    let mut uplinks = [(); 4].map(|()| Uplink::default());
+    let before = plan(&golden(), &uplinks);
+    assert!(before.links.contains_key("eth4") && !before.links.contains_key("pp-flets"));
+    uplinks[3].lease = Some(crate::network::pppoe::held([203, 0, 113, 20].into(), &[]));
+    let desired = plan(&golden(), &uplinks);
+    assert_eq!(desired.links["pp-flets"].1, "network.wan[3].ipv4.pppoe");
+    assert_eq!(desired.links["eth4"].0.mtu, None, "1454 is the session's");
+    assert!(desired.addresses.contains_key(&("pp-flets".into(), "203.0.113.20/32".parse().unwrap())));
+    assert_eq!(metrics(&desired, UPLINKS + 4), [("pp-flets", 1)]);
+    assert!(switches(&golden()).contains(&("ipv4/conf/pp-flets/rp_filter".into(), "2")));
+}
