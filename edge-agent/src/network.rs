@@ -91,8 +91,8 @@ pub struct Network {
     resolver: Resolver,
     probes: Probes,
     start: Start,
-    /// Of each interface that was there the last time, octets.
-    mtus: BTreeMap<String, u32>,
+    /// What the kernel had the last time.
+    actual: Actual,
     /// By name of the uplink, as it was told last: why it does not carry.
     told: BTreeMap<String, Option<String>>,
 }
@@ -125,7 +125,7 @@ impl Network {
             services: Services::new(place.directory, note.clone()),
             probes: Probes::default(),
             start,
-            mtus: BTreeMap::new(),
+            actual: Actual::default(),
             told: BTreeMap::new(),
             note,
         })
@@ -199,7 +199,7 @@ impl Network {
             Err(error) => return vec![fail("network", chain(&error))],
         };
         let uplinks = self.uplinks(config, &actual);
-        self.mtus = actual.links.into_iter().map(|(name, link)| (name, link.mtu)).collect();
+        self.actual = actual;
         // What nothing guards does not come up.
         if let Err(error) = self.guard(order).await {
             return vec![fail("network.firewall", chain(&error))];
@@ -216,7 +216,7 @@ impl Network {
             Ok(outcome) => {
                 self.tell(order.seq, &outcome.taken);
                 rejected.extend(outcome.missing.into_iter().map(|(path, reason)| fail(&path, reason)));
-                self.mtus = outcome.actual.links.into_iter().map(|(name, link)| (name, link.mtu)).collect();
+                self.actual = outcome.actual;
             }
             Err(error) => rejected.push(fail("network", chain(&error))),
         }
@@ -224,7 +224,7 @@ impl Network {
         if let Err(error) = sysctl::set(&plan::switches(config)) {
             rejected.push(fail("network", chain(&error)));
         }
-        // Now the MTU of each interface is known, also of those that were just made.
+        // Now the MTU and the addresses of each interface are known, also of those that were just made.
         if let Err(error) = self.guard(order).await {
             rejected.push(fail("network.firewall", chain(&error)));
         }
@@ -253,7 +253,7 @@ impl Network {
 
     async fn guard(&mut self, order: &Order) -> Result<(), crate::nft::NftError> {
         let tunnel = self.tunnel.borrow().clone();
-        let around = Around { tunnel, listen_port: order.listen_port, mtus: self.mtus.clone() };
+        let around = Around::of(tunnel, order.listen_port, &self.actual);
         if self.firewall.enforce(ruleset(&order.network, &around)).await? {
             tracing::info!(seq = order.seq, "firewall set");
         }

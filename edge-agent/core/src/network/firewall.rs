@@ -4,10 +4,12 @@
 //! name whose characters the contract checked. A configuration without a network has no table: whoever manages the
 //! interfaces then manages what passes them.
 
+use super::kernel::Actual;
 use super::plan::{TUNNEL_MARK, mark};
 use crate::groups::{is_plain, protocol};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use verona_contract::config::NetworkConfig;
 use verona_contract::config::network::firewall::{PortForward, Zone, ZoneRule};
 use verona_contract::config::network::{Lan, Wan};
@@ -32,6 +34,23 @@ pub struct Around {
     pub listen_port: u16,
     /// The MTU of each interface that is there, octets.
     pub mtus: BTreeMap<String, u32>,
+    /// The IPv4 addresses of each.
+    pub addresses: BTreeMap<String, BTreeSet<Ipv4Addr>>,
+}
+
+impl Around {
+    /// With what the kernel has.
+    #[must_use]
+    pub fn of(tunnel: Option<String>, listen_port: u16, actual: &Actual) -> Self {
+        let mtus = actual.links.iter().map(|(name, link)| (name.clone(), link.mtu)).collect();
+        let mut addresses: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+        for (link, net, _) in &actual.addresses {
+            if let IpAddr::V4(address) = net.address() {
+                addresses.entry(link.clone()).or_default().insert(address);
+            }
+        }
+        Self { tunnel, listen_port, mtus, addresses }
+    }
 }
 
 /// The transaction that puts the firewall of `config` in force.
@@ -54,7 +73,7 @@ pub fn ruleset(config: &NetworkConfig, around: &Around) -> String {
     rules(&mut text, config, &zones);
     input(&mut text, around, &zones);
     forward(&mut text, config, &zones);
-    translation(&mut text, config, &zones);
+    translation(&mut text, config, &zones, around);
     segments(&mut text, config, around);
     marks(&mut text, config, around);
     text.push_str("}\n");
@@ -221,20 +240,27 @@ fn forward(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
     line("counter\n}");
 }
 
-fn translation(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>) {
+fn translation(text: &mut String, config: &NetworkConfig, zones: &Zones<'_>, around: &Around) {
     // A softwire leads to the provider's translator: not twice (RFC 6333 §4.2).
     let ports = config.wan.iter().flat_map(|wan| std::iter::once(wan.port.to_string()).chain(wan.session()));
     let ports: Vec<String> = ports.collect();
     let Some(out) = interfaces("oifname", &ports) else { return };
     text.push_str("chain destination {\ntype nat hook prerouting priority dstnat; policy accept;\n");
     for forward in &config.firewall.forwards {
-        port_forward(text, forward, zones);
+        port_forward(text, forward, zones, around);
     }
     text.push_str("}\nchain source {\ntype nat hook postrouting priority srcnat; policy accept;\n");
+    for lan in &config.lan {
+        for net in lan.addresses.iter().filter(|net| net.address().is_ipv4()).map(IpNet::network) {
+            // The host would answer its neighbour itself, who asked somebody else.
+            let (bridge, both) = (lan.bridge(), format!("ip saddr {net} ip daddr {net}"));
+            let _ = writeln!(text, "oifname \"{bridge}\" {both} ct status dnat masquerade");
+        }
+    }
     let _ = writeln!(text, "{out}meta nfproto ipv4 masquerade\n}}");
 }
 
-fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>) {
+fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>, around: &Around) {
     let zone = forward.wan.clone().map_or(Zone::Wan, Zone::Named);
     let Some(wan) = zones.matching(&zone, "iifname") else { return };
     let protocol = if forward.protocol == Protocol::Udp { "udp" } else { "tcp" };
@@ -243,8 +269,17 @@ fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>) {
     let sources: Vec<String> =
         forward.from.iter().map(|net| format!("ip saddr {} ", net.network())).collect();
     let everyone = [String::new()];
+    // Local hosts know the service by the uplink's address, too.
+    let wans =
+        zones.config.wan.iter().filter(|wan| forward.wan.as_ref().is_none_or(|name| wan.name == *name));
+    let own = wans.flat_map(Wan::links).filter_map(|link| around.addresses.get(&link)).flatten();
+    let own: Vec<String> = own.map(ToString::to_string).collect();
+    let inside = interfaces("iifname", &zones.lan).filter(|_| !own.is_empty());
     for source in if sources.is_empty() { &everyone[..] } else { &sources } {
         let _ = writeln!(text, "{wan}meta nfproto ipv4 {source}{what}");
+        if let Some(lan) = &inside {
+            let _ = writeln!(text, "{lan}ip daddr {{ {} }} {source}{what}", own.join(", "));
+        }
     }
 }
 
@@ -252,13 +287,12 @@ fn port_forward(text: &mut String, forward: &PortForward, zones: &Zones<'_>) {
 /// the size of segments is cut in both directions, to what the narrow link carries.
 fn segments(text: &mut String, config: &NetworkConfig, around: &Around) {
     text.push_str("chain segments {\ntype filter hook forward priority mangle; policy accept;\n");
-    for name in config
-        .wan
-        .iter()
-        .flat_map(Wan::links)
-        .chain(around.tunnel.iter().filter(|name| is_plain(name)).cloned())
-    {
-        let Some(mtu) = around.mtus.get(&name).copied().filter(|mtu| (1280..=65535).contains(mtu)) else {
+    let mtu = |name: &String| around.mtus.get(name).copied();
+    let tunnel = around.tunnel.iter().filter(|name| is_plain(name));
+    let tunnel = tunnel.map(|name| (name.clone(), mtu(name).map(|mtu| mtu.min(inside(config, around)))));
+    let lines = config.wan.iter().flat_map(Wan::links).map(|name| (name.clone(), mtu(&name)));
+    for (name, mtu) in lines.chain(tunnel) {
+        let Some(mtu) = mtu.filter(|mtu| (1280..=65535).contains(mtu)) else {
             continue;
         };
         for (family, headers) in [("ipv4", 40), ("ipv6", 60)] {
@@ -273,6 +307,17 @@ fn segments(text: &mut String, config: &NetworkConfig, around: &Around) {
         }
     }
     text.push_str("}\n");
+}
+
+/// What fits into the tunnel's datagrams on the narrowest line, whichever carries them: IP, UDP and WireGuard's own 32
+/// octets around it, its padding to 16. A client's own path may be narrower still, which the tunnel finds out and tells.
+fn inside(config: &NetworkConfig, around: &Around) -> u32 {
+    let of = |wan: &Wan| {
+        let overhead = if wan.ipv6.is_some() { 80 } else { 60 };
+        let links = wan.links().filter_map(|link| around.mtus.get(&link).copied());
+        links.min().map(|mtu| mtu.saturating_sub(overhead) & !15)
+    };
+    config.wan.iter().filter_map(of).min().unwrap_or(u32::MAX).max(1280)
 }
 
 /// Answers leave by the uplink of their question, and the tunnel's own packets by an uplink and not by the tunnel.

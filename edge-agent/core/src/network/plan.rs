@@ -133,6 +133,12 @@ pub fn switches(config: &NetworkConfig) -> Vec<(String, &'static str)> {
     }
     let mut switches =
         vec![("ipv4/ip_forward".to_owned(), "1"), ("ipv6/conf/all/forwarding".to_owned(), "1")];
+    // What a bridge passes between its ports is not routed: address translation there would lose it.
+    let bridged = ["iptables", "ip6tables"].map(|rules| (format!("bridge/bridge-nf-call-{rules}"), "0"));
+    switches.extend(bridged);
+    // A host that is told of a shorter way to a neighbour's port would go past the translation.
+    let near = std::iter::once("all".to_owned()).chain(config.lan.iter().map(Lan::bridge));
+    switches.extend(near.map(|link| (format!("ipv4/conf/{link}/send_redirects"), "0")));
     for wan in &config.wan {
         let port = &wan.port;
         // An answer may come in where the main table would not send its question.

@@ -8,7 +8,7 @@ fn golden() -> NetworkConfig {
 
 fn around() -> Around {
     let mtus = [("eth0", 1500), ("eth3", 1454), ("wg0", 1420)].map(|(name, mtu)| (name.to_owned(), mtu));
-    Around { tunnel: Some("wg0".into()), listen_port: 51820, mtus: mtus.into() }
+    Around { tunnel: Some("wg0".into()), listen_port: 51820, mtus: mtus.into(), ..Around::default() }
 }
 
 /// The lines of a chain.
@@ -63,9 +63,10 @@ fn ports_of_uplinks() {
 fn segments_are_cut_both_ways_to_each_narrow_link() {
     let text = ruleset(&golden(), &around());
     let segments = chain(&text, "segments");
+    // The tunnel's interface says 1420, but datagrams of that size do not fit a line of 1454: 1454 - 60, in blocks of 16.
     for part in [
-        "iifname \"wg0\" meta nfproto ipv4 tcp flags syn / syn,rst tcp option maxseg size set 1380",
-        "oifname \"wg0\" meta nfproto ipv6 tcp flags syn / syn,rst tcp option maxseg size set 1360",
+        "iifname \"wg0\" meta nfproto ipv4 tcp flags syn / syn,rst tcp option maxseg size set 1352",
+        "oifname \"wg0\" meta nfproto ipv6 tcp flags syn / syn,rst tcp option maxseg size set 1332",
         "oifname \"eth3\" meta nfproto ipv4 tcp flags syn / syn,rst tcp option maxseg size set 1414",
     ] {
         assert!(segments.iter().any(|line| line == part), "{part} in {segments:#?}");
