@@ -197,7 +197,9 @@ impl Dialler {
             }
         }
         loop {
-            match lock(process).try_wait() {
+            // Not locked while it sleeps: who stops it must come in between.
+            let state = lock(process).try_wait();
+            match state {
                 Ok(Some(status)) => return status.to_string(),
                 Ok(None) => thread::sleep(LOOK),
                 Err(error) => return format!("cannot wait for it: {error}"),
