@@ -8,11 +8,12 @@ mod bench;
 
 use bench::{Bench, V1, V2, V3, run};
 use edge_agent_core::update::Slot;
-use lab::parts::{Center, Edge};
+use lab::parts::{Center, EDGE_USER, Edge};
 use lab::{Plan, Run, Topology, alone, wait, workspace};
+use nix::unistd::User;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::time::Duration;
 use verona_contract::config::Version;
@@ -40,9 +41,14 @@ impl Scene {
         let bench = Bench::new();
         bench.fill_running();
         fs::create_dir(bench.path("firmware")).unwrap();
-        let script = format!("#!/bin/sh\necho >> {}\n", bench.path("restarts").display());
+        // What the agent starts has no more rights than it has itself, so it writes to the agent's own folder.
+        let script = format!("#!/bin/sh\necho >> {}\n", edge.state().join("restarts").display());
         fs::write(bench.path("restart"), script).unwrap();
         fs::set_permissions(bench.path("restart"), fs::Permissions::from_mode(0o755)).unwrap();
+        // The disk is the agent's, as a box's slots are.
+        fs::set_permissions(bench.folder(), fs::Permissions::from_mode(0o711)).unwrap();
+        let user = User::from_name(EDGE_USER).unwrap().unwrap();
+        chown(bench.disk(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
         Self { bench, center, edge, id, _run: run }
     }
 
@@ -104,7 +110,8 @@ impl Scene {
     }
 
     fn restarted(&self, times: usize) {
-        let count = || fs::read_to_string(self.bench.path("restarts")).unwrap_or_default().lines().count();
+        let count =
+            || fs::read_to_string(self.edge.state().join("restarts")).unwrap_or_default().lines().count();
         wait::until("the box to restart", LIMIT, || count() == times)
             .unwrap_or_else(|error| panic!("{error}; the agent says: {}", self.edge.agent.log()));
     }
